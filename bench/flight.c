@@ -1,0 +1,99 @@
+/* flight: see flight.h. The publisher sleeps only when `depth` events are in flight, and is woken
+ * by the first receipt after that.
+ */
+#include "flight.h"
+
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+typedef struct flight {
+    pthread_mutex_t lock;
+    pthread_cond_t landed;
+    long done;
+    bool sleeping;
+} flight;
+
+typedef struct ticket {
+    flight *f;
+    int64_t start;
+    int64_t took;
+} ticket;
+
+hark_bus *flight_open(const char *url)
+{
+    static const char *const suffixes[] = {"", "-wal", "-shm", "-slots"};
+    hark_bus *bus;
+    hark_errinfo ei;
+    if (strncmp(url, "sqlite:", 7) == 0)
+        for (size_t i = 0; i < sizeof(suffixes) / sizeof(suffixes[0]); i++) {
+            char path[4096];
+            snprintf(path, sizeof(path), "%s%s", url + 7, suffixes[i]);
+            unlink(path);
+        }
+    const hark_bus_opts *opts = HARK_OPTS(hark_bus_opts, .min_durability = HARK_DISK);
+    if (hark_open(url, opts, &bus, &ei) != HARK_OK)
+        bench_die("open %s: %s", url, ei.text);
+    return bus;
+}
+
+static void on_receipt(hark_err err, const hark_receipt *receipt, void *ud)
+{
+    ticket *t = ud;
+    flight *f = t->f;
+    if (err != HARK_OK)
+        bench_die("receipt: %s", hark_err_name(err));
+    if (receipt->durability < HARK_DISK || receipt->duplicate)
+        bench_die("receipt: durability %d, duplicate %d", (int)receipt->durability,
+                  (int)receipt->duplicate);
+    t->took = bench_ns() - t->start;
+    pthread_mutex_lock(&f->lock);
+    f->done++;
+    bool wake = f->sleeping;
+    f->sleeping = false;
+    pthread_mutex_unlock(&f->lock);
+    if (wake)
+        pthread_cond_signal(&f->landed);
+}
+
+static void wait_until_done(flight *f, long done)
+{
+    pthread_mutex_lock(&f->lock);
+    while (f->done < done) {
+        f->sleeping = true;
+        pthread_cond_wait(&f->landed, &f->lock);
+    }
+    f->sleeping = false;
+    pthread_mutex_unlock(&f->lock);
+}
+
+void flight_publish(hark_bus *bus, long events, long depth, bench_lat *lat)
+{
+    flight f = {.lock = PTHREAD_MUTEX_INITIALIZER, .landed = PTHREAD_COND_INITIALIZER};
+    const hark_event_spec *spec =
+        HARK_OPTS(hark_event_spec, .type = BENCH_TYPE, .data = bench_data(),
+                  .data_len = BENCH_BYTES, .min_durability = HARK_DISK);
+    ticket *tickets = malloc((size_t)events * sizeof(*tickets));
+    if (!tickets)
+        bench_die("out of memory");
+    long known_done = 0; /* looked up only when the known count does not do */
+    for (long i = 0; i < events; i++) {
+        if (i - known_done >= depth) {
+            wait_until_done(&f, i - depth + 1);
+            pthread_mutex_lock(&f.lock);
+            known_done = f.done;
+            pthread_mutex_unlock(&f.lock);
+        }
+        tickets[i] = (ticket){.f = &f, .start = bench_ns()};
+        hark_err err = hark_publish_async(bus, spec, on_receipt, &tickets[i]);
+        if (err != HARK_OK)
+            bench_die("publish: %s", hark_err_name(err));
+    }
+    wait_until_done(&f, events);
+    if (lat)
+        for (long i = 0; i < events; i++)
+            bench_lat_add(lat, tickets[i].took);
+    free(tickets);
+}

@@ -1,0 +1,392 @@
+/* hark/bus.h: one open event system: publish, subscribe, consume, read.
+ *
+ * Threads: a bus may be used from any thread. Handlers run on threads of the bus. A call that
+ * blocks returns HARK_EWRONGTHREAD at once on a thread that must not block: an HTTP loop, the
+ * log's writer (where async receipts are called back), a transaction closure.
+ */
+#ifndef HARK_BUS_H
+#define HARK_BUS_H
+
+#include <hark/error.h>
+#include <hark/event.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct hark_bus hark_bus;
+typedef struct hark_sub hark_sub;
+typedef struct hark_delivery hark_delivery;
+
+/* ---- the bus -------------------------------------------------------------------------------- */
+
+typedef struct hark_bus_opts {
+    size_t size;
+    const char *source;     /* `source` of events that give none; default "/hark" */
+    size_t queue_events;    /* publishes waiting for the writer; default 65536 */
+    size_t queue_bytes;     /* their bytes; default 64 MiB */
+    size_t group_events;    /* most events in one commit; default 4096 */
+    size_t max_event_bytes; /* data of one event; default 16 MiB */
+    size_t tail_events;     /* newest events kept in memory; `memory:` keeps no others;
+                               default 8192, rounded up to a power of two */
+    size_t tail_bytes;      /* their bytes; default 64 MiB */
+    int64_t min_durability; /* refuse to open a store below this class; default HARK_ANY */
+    int64_t drain_ms;       /* deadline used by hark_bus_unref; default 5000 */
+    int64_t flags;          /* none yet: 0 */
+} hark_bus_opts;
+
+/* Opens a bus on a store: "memory:" or "sqlite:PATH" (relative, absolute, or sqlite://PATH).
+ * Ownership: *ret holds one reference.
+ * Threads: any.
+ * Blocks: on the store.
+ * Errors: HARK_EINVAL (URL or options), HARK_ELOCKED (another process writes; its pid is in the
+ * text), HARK_EEXIST (open in this process already), HARK_EFORMAT, HARK_ECORRUPT,
+ * HARK_EDURABILITY, HARK_ESYS, HARK_ESTORE, HARK_ENOMEM. */
+HARK_API HARK_MUST hark_err hark_open(const char *url, const hark_bus_opts *opts, hark_bus **ret,
+                                      hark_errinfo *ei);
+
+/* Takes another reference.
+ * Ownership: returns bus; NULL stays NULL.
+ * Threads: any.
+ * Blocks: no.
+ * Errors: none. */
+HARK_API hark_bus *hark_bus_ref(hark_bus *bus);
+
+/* Drops a reference; the last one drains (opts.drain_ms), closes and frees the bus.
+ * Ownership: takes the reference; NULL is fine; returns NULL.
+ * Threads: any but a handler or the writer of this bus for the last one.
+ * Blocks: for the last reference, until the bus's threads have ended.
+ * Errors: none. */
+HARK_API hark_bus *hark_bus_unref(hark_bus *bus);
+
+/* Ends a bus in order: outside publishes and new deliveries are refused; running handlers may still
+ * publish and settle; at the deadline deliveries that still run are recorded as abandoned; the log
+ * is committed and closed against late calls. Calling it again is fine.
+ * Ownership: the bus stays until hark_bus_unref.
+ * Threads: any but a handler's (HARK_EWRONGTHREAD).
+ * Blocks: at most timeout_ms (-1 = for ever) and the last commit.
+ * Errors: HARK_ETIMEDOUT; the text names the deliveries that still ran. */
+HARK_API HARK_MUST hark_err hark_drain(hark_bus *bus, int64_t timeout_ms, hark_errinfo *ei);
+
+typedef struct hark_bus_info {
+    size_t size;
+    char log_id[40];         /* random, in hexadecimal */
+    uint64_t epoch;          /* raised when history may have been lost or rewritten */
+    uint64_t format;         /* format number of the store */
+    uint64_t first_sequence; /* oldest event retained; 0 = none */
+    uint64_t last_sequence;  /* newest event; 0 = none yet */
+    int64_t durability;      /* hark_durability of receipts */
+    int64_t read_only;       /* not 0 after a fatal error of the store */
+    char store[64];          /* scheme of the store */
+} hark_bus_info;
+
+/* Facts about the bus and its log. `ret->size` must be set (zero the rest).
+ * Ownership: fills *ret.
+ * Threads: any.
+ * Blocks: no.
+ * Errors: HARK_EINVAL for an unknown size. */
+HARK_API HARK_MUST hark_err hark_bus_info_get(hark_bus *bus, hark_bus_info *ret);
+
+/* A cursor: a sequence in the form used outside a process, "<logid8>.<epoch>-<seq>".
+ * Ownership: fills buf.
+ * Threads: any.
+ * Blocks: no.
+ * Errors: hark_cursor_parse: HARK_ESYNTAX; HARK_EGAP for a cursor of another log or epoch. */
+#define HARK_CURSOR_TEXT 64
+HARK_API void hark_cursor_format(hark_bus *bus, uint64_t seq, char buf[HARK_CURSOR_TEXT]);
+HARK_API HARK_MUST hark_err hark_cursor_parse(hark_bus *bus, const char *text, uint64_t *ret_seq,
+                                              hark_errinfo *ei);
+
+/* ---- publishing ------------------------------------------------------------------------------ */
+
+typedef struct hark_receipt {
+    uint64_t sequence;    /* place in the log */
+    int64_t durability;   /* hark_durability met */
+    int64_t duplicate;    /* not 0: the same source and id was there with the same content */
+    char id[64];          /* the event's id, if it has up to 63 bytes; else empty */
+    uint64_t reserved[4]; /* 0 */
+} hark_receipt;
+
+/* Publishes and waits for the receipt. A repeat of the same source and id gives the first receipt's
+ * sequence with `duplicate`.
+ * Ownership: the spec is copied; *ret is filled on success (ret may be NULL).
+ * Threads: any that may block (see the top).
+ * Blocks: until the event is committed; on a full queue until there is room.
+ * Errors: HARK_EINVAL, HARK_ETOOBIG, HARK_ECONFLICT, HARK_EDURABILITY, HARK_ECLOSED,
+ * HARK_EWRONGTHREAD, HARK_EAGAIN (a handler's publish meeting a full waiting subscriber),
+ * HARK_ENOMEM; of the store: HARK_ESTORE, HARK_EFULL, HARK_EUNKNOWN, HARK_EREADONLY. */
+HARK_API HARK_MUST hark_err hark_publish(hark_bus *bus, const hark_event_spec *spec,
+                                         hark_receipt *ret);
+
+/* Like hark_publish with detail text for a refusal.
+ * Ownership: as hark_publish; ei may be NULL.
+ * Threads: as hark_publish.
+ * Blocks: as hark_publish.
+ * Errors: as hark_publish. */
+HARK_API HARK_MUST hark_err hark_publish_ei(hark_bus *bus, const hark_event_spec *spec,
+                                            hark_receipt *ret, hark_errinfo *ei);
+
+/* Called once with the outcome of an async publish. `receipt` is NULL unless err is HARK_OK. */
+typedef void (*hark_published_fn)(hark_err err, const hark_receipt *receipt, void *ud);
+
+/* Publishes without waiting. `fn` is called once, on the log's writer thread, where it must not
+ * block; with `memory:` before this call returns. When this call itself fails, fn is not called.
+ * Ownership: the spec is copied; the receipt is borrowed in the callback.
+ * Threads: any.
+ * Blocks: no; a full queue gives HARK_EAGAIN.
+ * Errors: HARK_EAGAIN, HARK_EINVAL, HARK_ETOOBIG, HARK_EDURABILITY, HARK_ECLOSED, HARK_ENOMEM. */
+HARK_API HARK_MUST hark_err hark_publish_async(hark_bus *bus, const hark_event_spec *spec,
+                                               hark_published_fn fn, void *ud);
+
+/* Publishes n events as one: all or none, with neighbouring sequences (duplicates keep theirs).
+ * Ownership: the specs are copied; ret (may be NULL) has room for n receipts.
+ * Threads: any that may block.
+ * Blocks: until all are committed.
+ * Errors: as hark_publish; the text names the element; n over 4096 is HARK_ETOOBIG. */
+HARK_API HARK_MUST hark_err hark_publish_batch(hark_bus *bus, const hark_event_spec *const *specs,
+                                               size_t n, hark_receipt *ret, hark_errinfo *ei);
+
+/* ---- subscribing ----------------------------------------------------------------------------- */
+
+/* What a handler answers. */
+typedef enum hark_verdict {
+    HARK_ACK = 0,    /* done */
+    HARK_RETRY = 1,  /* again after a delay */
+    HARK_REJECT = 2, /* never again: a dead letter */
+    HARK_LATER = 3   /* the handler keeps the delivery and gives it to hark_settle */
+} hark_verdict;
+
+/* Handles one delivery, borrowed unless HARK_LATER is returned. A handler may publish, subscribe,
+ * and drop its own subscription. */
+typedef hark_verdict (*hark_handler_fn)(hark_delivery *d, void *ud);
+
+/* What a live subscription does when its ring is full. */
+typedef enum hark_overflow {
+    HARK_OVERFLOW_LOG = 0,    /* read on from the log; what is not retained is a counted gap */
+    HARK_OVERFLOW_OLDEST = 1, /* drop the oldest, count it */
+    HARK_OVERFLOW_NEWEST = 2, /* drop the newest, count it */
+    HARK_OVERFLOW_WAIT = 3    /* publishers wait as they enter; handlers and loops: HARK_EAGAIN */
+} hark_overflow;
+
+/* Where a new consumer starts. */
+typedef enum hark_start {
+    HARK_START_NOW = 0,      /* after the newest event */
+    HARK_START_FIRST = 1,    /* at the oldest event retained */
+    HARK_START_SEQUENCE = 2, /* at start_sequence */
+    HARK_START_TIME = 3      /* at the first event recorded at or after start_time_ns */
+} hark_start;
+
+typedef struct hark_sub_opts {
+    size_t size;
+    const char *consumer; /* NULL = live; else a durable consumer's name, [A-Za-z0-9_.:-]{1,128} */
+    /* live subscriptions */
+    size_t ring;      /* events the ring holds; default 1024, rounded up to a power of two */
+    int64_t overflow; /* hark_overflow */
+    /* consumers */
+    int64_t start;           /* hark_start; fixed by the first registration */
+    uint64_t start_sequence; /* for HARK_START_SEQUENCE */
+    int64_t start_time_ns;   /* for HARK_START_TIME, ns since 1970 UTC */
+    size_t workers;          /* handlers at a time; default 1, which gives log order */
+    size_t window;           /* events in memory: read and not settled; default 1024 */
+    size_t max_deferred;    /* ledger rows: retrying, waiting behind them, parked; default 100000 */
+    int64_t retry_delay_ms; /* pause before a retry; default 1000, at least 10 */
+    int64_t max_attempts;   /* dead letter after so many; default 10; -1 = never */
+    int64_t update;         /* not 0: change pattern and policy of a consumer that exists */
+    /* both */
+    void (*free_ud)(void *ud); /* called once after the last call of the handler */
+    int64_t flags;             /* HARK_SUB_GAPS */
+} hark_sub_opts;
+
+/* Flag: deliver gaps too, see hark_delivery_gap. */
+#define HARK_SUB_GAPS 1
+
+/* Subscribes a handler to the types that a pattern matches; with a NULL handler, pull style
+ * (hark_next). A live subscription sees what is published after this call returns. A consumer sees
+ * every matching event after its start until it acks or rejects it; its state is durable.
+ * Ownership: *ret holds one reference; ud goes to free_ud when the subscription has ended (not
+ * when this call fails).
+ * Threads: any.
+ * Blocks: for a consumer, on the store.
+ * Errors: HARK_EINVAL, HARK_EEXIST (that consumer is open in this process), HARK_ECONFLICT
+ * (registered with another pattern or policy, and .update not set), HARK_ECLOSED, HARK_ENOMEM,
+ * HARK_EWRONGTHREAD, and the store's. */
+HARK_API HARK_MUST hark_err hark_subscribe(hark_bus *bus, const char *pattern, hark_handler_fn fn,
+                                           void *ud, const hark_sub_opts *opts, hark_sub **ret,
+                                           hark_errinfo *ei);
+
+/* Takes another reference.
+ * Ownership: returns s; NULL stays NULL.
+ * Threads: any.
+ * Blocks: no.
+ * Errors: none. */
+HARK_API hark_sub *hark_sub_ref(hark_sub *s);
+
+/* Drops a reference; the last one ends the subscription like hark_sub_close. The bus holds one of
+ * its own for a subscription with a handler, so that dropping yours leaves it running.
+ * Ownership: takes the reference; NULL is fine; returns NULL.
+ * Threads: any, handlers too.
+ * Blocks: no.
+ * Errors: none. */
+HARK_API hark_sub *hark_sub_unref(hark_sub *s);
+
+/* Ends a subscription: no call of its handler starts after this returns (one that runs goes on). A
+ * consumer's state stays in the store.
+ * Ownership: your reference stays yours.
+ * Threads: any, its own handler too.
+ * Blocks: no.
+ * Errors: none. */
+HARK_API void hark_sub_close(hark_sub *s);
+
+/* Waits until a closed subscription's running handlers have returned and its state is committed.
+ * Ownership: none.
+ * Threads: any but its own handler (HARK_EWRONGTHREAD).
+ * Blocks: at most timeout_ms (-1 = for ever).
+ * Errors: HARK_ETIMEDOUT, HARK_EWRONGTHREAD, HARK_EINVAL when it was not closed. */
+HARK_API HARK_MUST hark_err hark_sub_join(hark_sub *s, int64_t timeout_ms);
+
+typedef struct hark_sub_stats {
+    size_t size;
+    uint64_t delivered;   /* handed to the handler or to hark_next, attempts included */
+    uint64_t acked;       /* consumers */
+    uint64_t retried;     /* consumers */
+    uint64_t rejected;    /* consumers: dead letters written */
+    uint64_t dropped;     /* live: exact count of matching events dropped by the overflow policy */
+    uint64_t gap_events;  /* positions passed over because the log no longer has them */
+    uint64_t gaps;        /* number of such stretches */
+    uint64_t pending;     /* live: in the ring; consumers: read and not settled */
+    uint64_t position;    /* consumers: the floor, all up to it is settled; live: last seen */
+    uint64_t catching_up; /* live: not 0 while it reads from the log */
+} hark_sub_stats;
+
+/* Counters of a subscription. `ret->size` must be set (zero the rest).
+ * Ownership: fills *ret.
+ * Threads: any.
+ * Blocks: no.
+ * Errors: HARK_EINVAL for an unknown size. */
+HARK_API HARK_MUST hark_err hark_sub_stats_get(hark_sub *s, hark_sub_stats *ret);
+
+/* Takes the next delivery of a pull-style subscription.
+ * Ownership: *ret is yours; give it to hark_settle.
+ * Threads: any that may block; several may pull from one consumer.
+ * Blocks: at most timeout_ms (0 = not at all, -1 = for ever).
+ * Errors: HARK_ETIMEDOUT (nothing came), HARK_ECLOSED (the subscription or bus ended),
+ * HARK_EINVAL (it has a handler), HARK_EWRONGTHREAD (only when timeout_ms is not 0). */
+HARK_API HARK_MUST hark_err hark_next(hark_sub *s, int64_t timeout_ms, hark_delivery **ret);
+
+/* ---- deliveries ------------------------------------------------------------------------------ */
+
+/* What a delivery carries. With HARK_SUB_GAPS in the subscription's flags a handler is also called
+ * for each stretch of positions that the log no longer has: hark_delivery_gap tells from where to
+ * where, the event is NULL, and the answer counts as an ack. Without the flag gaps are only counted.
+ * Ownership: borrowed from the delivery.
+ * Threads: any, while the delivery is held.
+ * Blocks: no.
+ * Errors: none. */
+HARK_API const hark_event *hark_delivery_event(const hark_delivery *d);
+HARK_API uint64_t hark_delivery_sequence(const hark_delivery *d);
+HARK_API int64_t hark_delivery_attempt(const hark_delivery *d); /* from 1 */
+HARK_API int64_t hark_delivery_recorded_ns(const hark_delivery *d);
+HARK_API const char *hark_delivery_replay_id(const hark_delivery *d); /* NULL = not a replay */
+HARK_API const char *hark_delivery_consumer(const hark_delivery *d);  /* NULL = live */
+HARK_API hark_bus *hark_delivery_bus(const hark_delivery *d);
+HARK_API bool hark_delivery_gap(const hark_delivery *d, uint64_t *ret_from, uint64_t *ret_to);
+
+/* Says why, before the handler answers HARK_RETRY or HARK_REJECT; kept with the attempt.
+ * Ownership: the text is copied, up to 1 KiB.
+ * Threads: the handler's.
+ * Blocks: no.
+ * Errors: none. */
+HARK_API void hark_delivery_explain(hark_delivery *d, const char *fmt, ...) HARK_PRINTF(2, 3);
+
+/* Sets the delay of this retry instead of the policy's.
+ * Ownership: none.
+ * Threads: the handler's.
+ * Blocks: no.
+ * Errors: none; negative counts as 0. */
+HARK_API void hark_delivery_retry_after(hark_delivery *d, int64_t delay_ms);
+
+typedef struct hark_settle_opts {
+    size_t size;
+    int64_t verdict;   /* hark_verdict: HARK_ACK (default), HARK_RETRY, HARK_REJECT */
+    int64_t delay_ms;  /* of a retry; 0 = the policy's */
+    const char *error; /* why; copied */
+} hark_settle_opts;
+
+/* Settles a delivery that came from hark_next or was kept with HARK_LATER. A live subscription
+ * ignores the verdict. A delivery that is dropped unsettled at the end counts as a retry.
+ * Ownership: takes *d and clears it, also on error.
+ * Threads: any.
+ * Blocks: no.
+ * Errors: HARK_EINVAL, HARK_ESTALE (settled or reset meanwhile), HARK_ECLOSED (the event will come
+ * again). */
+HARK_API HARK_MUST hark_err hark_settle(hark_delivery **d, const hark_settle_opts *opts);
+
+/* Publishes from a delivery: correlationid and causationid are stamped, and the id, unless given,
+ * is derived from log, consumer, sequence and ordinal, so that a redelivery publishes no twins.
+ * Ownership: as hark_publish.
+ * Threads: the handler's, or whoever holds the delivery.
+ * Blocks: until the event is committed.
+ * Errors: as hark_publish. */
+HARK_API HARK_MUST hark_err hark_delivery_publish(hark_delivery *d, const hark_event_spec *spec,
+                                                  hark_receipt *ret);
+
+/* ---- reading the log --------------------------------------------------------------------------
+ */
+
+typedef struct hark_read_opts {
+    size_t size;
+    const char *type;    /* a pattern; NULL = every type but hark's own */
+    const char *subject; /* exact; NULL = any */
+    uint64_t after;      /* sequences above this; 0 = from the start */
+    uint64_t before;     /* sequences below this; 0 = to the end */
+    int64_t from_ns;     /* recorded at or after, ns since 1970 UTC; 0 = any */
+    int64_t to_ns;       /* recorded before; 0 = any */
+    size_t limit;        /* events a page; default 1000, at most 10000 */
+    int64_t descending;  /* not 0: newest first */
+} hark_read_opts;
+
+/* A page of events, opaque. */
+typedef struct hark_page hark_page;
+
+/* Reads a page of the log.
+ * Ownership: *ret is yours; give it to hark_page_free.
+ * Threads: any that may block.
+ * Blocks: on the store.
+ * Errors: HARK_EINVAL, HARK_ECLOSED, HARK_EWRONGTHREAD, HARK_ECORRUPT, HARK_ESTORE, HARK_ENOMEM. */
+HARK_API HARK_MUST hark_err hark_read(hark_bus *bus, const hark_read_opts *opts, hark_page **ret,
+                                      hark_errinfo *ei);
+
+/* What a page holds: its events; where to go on (.after, or .before when descending; 0 = that was
+ * the end; a page may be empty and yet not the last); the first stretch of positions asked for that
+ * the log no longer has (false when there is none).
+ * Ownership: events are borrowed from the page.
+ * Threads: any.
+ * Blocks: no.
+ * Errors: none; hark_page_event gives NULL past the end. */
+HARK_API size_t hark_page_count(const hark_page *page);
+HARK_API const hark_event *hark_page_event(const hark_page *page, size_t i);
+HARK_API uint64_t hark_page_next(const hark_page *page);
+HARK_API bool hark_page_gap(const hark_page *page, uint64_t *ret_from, uint64_t *ret_to);
+
+/* Drops a page and its references to events.
+ * Ownership: takes the page; NULL is fine.
+ * Threads: any.
+ * Blocks: no.
+ * Errors: none. */
+HARK_API void hark_page_free(hark_page *page);
+
+/* ---- threads of your own -----------------------------------------------------------------------
+ */
+
+/* Marks the calling thread as one that must not block, such as an event loop: blocking calls return
+ * HARK_EWRONGTHREAD from then on. Returns what was set before.
+ * Ownership: none.
+ * Threads: the calling one.
+ * Blocks: no.
+ * Errors: none. */
+HARK_API bool hark_thread_nonblocking(bool on);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,13 @@
+/* hark/hark.h: all public headers. */
+#ifndef HARK_HARK_H
+#define HARK_HARK_H
+
+#include <hark/bus.h>
+#include <hark/error.h>
+#include <hark/event.h>
+#include <hark/http.h>
+#include <hark/json.h>
+#include <hark/store.h>
+#include <hark/version.h>
+
+#endif

@@ -1,0 +1,191 @@
+/* group.c: one transaction: publishes, jobs and the states of consumers, committed once. Then every
+ * publisher gets its receipt and the events go to the tail and to dispatch. */
+#include "bus/bus_i.h"
+
+#include <stdlib.h>
+
+/* What is in the group: lists moved off the writer's. */
+typedef struct group {
+    hk_list publishes, jobs, saves;
+    size_t events, bytes;
+    hark_err err; /* of the store: nothing of the group stays */
+    hark_errinfo ei;
+} group;
+
+static void push(hk_list *l, hk_work *work)
+{
+    work->node.next = NULL;
+    if (l->last)
+        l->last->next = &work->node;
+    else
+        l->first = &work->node;
+    l->last = &work->node;
+}
+
+/* An error of one member leaves the group alone; the store's own ends it. */
+static bool ends_group(hark_err err)
+{
+    return err && hark_err_class(err) != HARK_CLASS_REFUSED;
+}
+
+static void add_publishes(hark_bus *bus, group *g)
+{
+    hk_writer *w = &bus->writer;
+    while (!g->err && w->backlog.first) {
+        hk_request *r = (hk_request *)(void *)w->backlog.first;
+        if (g->events && g->events + r->n > bus->opts.group_events)
+            break;
+        (void)hk_list_shift(&w->backlog);
+        push(&g->publishes, &r->work);
+        g->events += r->n;
+        g->bytes += r->bytes;
+        r->err = bus->ops->append(bus->store, r->items, r->n, r->ei ? r->ei : &g->ei);
+        if (ends_group(r->err))
+            g->err = r->err;
+    }
+}
+
+static void add_jobs(hark_bus *bus, group *g)
+{
+    while (!g->err && bus->writer.jobs.first) {
+        hk_job *job = (hk_job *)(void *)hk_list_shift(&bus->writer.jobs);
+        push(&g->jobs, &job->work);
+        job->err = job->run(bus, job->ud, job->ei);
+        if (ends_group(job->err))
+            g->err = job->err;
+    }
+}
+
+static void add_saves(hark_bus *bus, group *g)
+{
+    hk_writer *w = &bus->writer;
+    while (!g->err && w->saves.first) {
+        hk_consumer *c = (hk_consumer *)(void *)hk_list_shift(&w->saves);
+        hark_store_save save;
+        if (!hk_consumer_collect(c, &save)) { /* no memory: a little later */
+            w->retry_at_ns = hk_mono_ns() + 100000000;
+            hk_consumer_saved(c, false);
+            continue;
+        }
+        push(&g->saves, &c->work);
+        hark_err err = bus->ops->consumer_save(bus->store, &save, &g->ei);
+        if (ends_group(err))
+            g->err = err;
+    }
+    w->saves_since_ns = w->saves.first ? hk_mono_ns() : 0;
+}
+
+static bool reserve_fresh(hk_writer *w, size_t n)
+{
+    if (n <= w->cap_fresh)
+        return true;
+    hark_event **fresh = realloc(w->fresh, n * sizeof(hark_event *));
+    if (fresh) {
+        w->fresh = fresh;
+        w->cap_fresh = n;
+    }
+    return fresh != NULL;
+}
+
+/* New events of a committed request: a reference for the tail, one for dispatch. */
+static void show(hark_bus *bus, const hk_request *r)
+{
+    hk_writer *w = &bus->writer;
+    for (size_t i = 0; !r->err && i < r->n; i++) {
+        hark_event *e = r->items[i].event;
+        if (r->items[i].ret_duplicate)
+            continue;
+        hk_event_ref_n(e, 2);
+        uint64_t seq = hark_event_sequence(e);
+        hk_tail_fill(&bus->tail, seq, e);
+        hk_tail_admit(&bus->tail, seq, e);
+        hk_tail_show(&bus->tail, seq);
+        w->fresh[w->n_fresh++] = e;
+    }
+}
+
+static void finish_publishes(hark_bus *bus, group *g)
+{
+    hk_writer *w = &bus->writer;
+    w->n_fresh = 0;
+    if (!g->err)
+        for (hk_node *n = g->publishes.first; n; n = n->next)
+            show(bus, (hk_request *)(void *)n);
+    if (g->events) {
+        (void)hk_count_sub(&w->queued_events, g->events);
+        (void)hk_count_sub(&w->queued_bytes, g->bytes);
+        hk_gate_open(&w->room);
+    }
+    for (hk_work *work; (work = hk_list_shift(&g->publishes));) {
+        hk_request *r = (hk_request *)(void *)work;
+        hark_err err = g->err && r->err != HARK_ECONFLICT ? g->err : r->err;
+        if (g->err && r->ei && err == g->err)
+            *r->ei = g->ei;
+        hk_request_done(bus, r, err);
+    }
+    hk_dispatch_all(bus, w->fresh, w->n_fresh);
+}
+
+static void finish_others(hark_bus *bus, group *g)
+{
+    (void)bus;
+    for (hk_work *work; (work = hk_list_shift(&g->jobs));) {
+        hk_job *job = (hk_job *)(void *)work;
+        if (g->err && !job->err) {
+            job->err = g->err;
+            if (job->ei)
+                *job->ei = g->ei;
+        }
+        hk_gate_open(&job->done);
+    }
+    for (hk_work *work; (work = hk_list_shift(&g->saves));)
+        hk_consumer_saved((hk_consumer *)(void *)work, !g->err);
+}
+
+/* A failed group: all its members hear of it; states are tried again a little later. */
+static void failed(hark_bus *bus, const group *g)
+{
+    hark_class class = hark_err_class(g->err);
+    bus->writer.retry_at_ns =
+        hk_mono_ns() + (class == HARK_CLASS_TRANSIENT ? 100000000 : 1000000000);
+    hk_log(HK_WARN, "a group of %zu events was not committed: %s", g->events,
+           g->ei.text[0] ? g->ei.text : hark_err_text(g->err));
+    if (class == HARK_CLASS_FATAL || class == HARK_CLASS_UNKNOWN)
+        hk_mark_set(&bus->read_only, 1);
+}
+
+void hk_group(hark_bus *bus)
+{
+    group g = {0};
+    size_t most = bus->opts.group_events + 4096; /* the last batch may go over */
+    bool began = false;
+    g.err = reserve_fresh(&bus->writer, most) ? bus->ops->begin(bus->store, &g.ei) : HARK_ENOMEM;
+    began = !g.err;
+    if (g.err) { /* take members all the same: they must hear of it */
+        for (hk_work *work; (work = hk_list_shift(&bus->writer.backlog));) {
+            hk_request *r = (hk_request *)(void *)work;
+            r->err = HARK_OK;
+            g.events += r->n;
+            g.bytes += r->bytes;
+            push(&g.publishes, work);
+        }
+        for (hk_work *work; (work = hk_list_shift(&bus->writer.jobs));) {
+            ((hk_job *)(void *)work)->err = HARK_OK;
+            push(&g.jobs, work);
+        }
+    }
+    add_publishes(bus, &g);
+    add_jobs(bus, &g);
+    if (hk_mono_ns() >= bus->writer.retry_at_ns)
+        add_saves(bus, &g);
+    if (began) {
+        if (!g.err)
+            g.err = bus->ops->commit(bus->store, &g.ei);
+        else
+            bus->ops->rollback(bus->store);
+    }
+    if (g.err)
+        failed(bus, &g);
+    finish_publishes(bus, &g);
+    finish_others(bus, &g);
+}

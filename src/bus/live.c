@@ -1,0 +1,313 @@
+/* live.c: live subscriptions. Each has a bounded ring that dispatch fills and one reader empties.
+ * When the ring is full the reader goes on from the log (or events are dropped, by its policy) and
+ * comes back to the ring when it has caught up:
+ *
+ *     dispatcher: ring full, mode LIVE -> BEHIND; pushes no more
+ *     reader:     ring empty and BEHIND: reads the log to its end, mode -> CAUGHT_UP, reads it once
+ *                 more (what came between), then waits at the ring
+ *     dispatcher: sees CAUGHT_UP, mode -> LIVE; pushes again
+ *
+ * The reader passes over what it has seen (pos), so an event that came both ways is delivered once.
+ * Dispatcher and reader exchange `mode` by swaps: either the dispatcher sees CAUGHT_UP and pushes,
+ * or the reader's second look sees the event in the log. */
+#include "bus/bus_i.h"
+
+#include <stdlib.h>
+
+/* When memory or the store fails, it is tried again after so long. */
+#define TROUBLE_NS (INT64_C(100) * 1000000)
+
+hark_err hk_live_open(hark_sub *s, const hark_sub_opts *o)
+{
+    hk_live *l = calloc(1, sizeof *l);
+    if (!l)
+        return HARK_ENOMEM;
+    size_t ring = o->ring ? o->ring : 1024;
+    l->overflow = (hark_overflow)o->overflow;
+    l->high = ring; /* publishers that entered before it was full still find room */
+    l->ring = hk_ring_new(l->overflow == HARK_OVERFLOW_WAIT ? 2 * ring : ring);
+    if (!l->ring) {
+        free(l);
+        return HARK_ENOMEM;
+    }
+    l->pushing = true;
+    pthread_mutex_init(&l->pull_lock, NULL);
+    hk_mark_set(&l->pos, hk_bus_visible(s->bus));
+    s->live = l;
+    return HARK_OK;
+}
+
+/* The reader is gone. */
+static void drop_pending(hk_live *l)
+{
+    while (l->page_at < l->page_n)
+        hark_event_unref(l->page[l->page_at++]);
+    do {
+        while (l->at < l->n)
+            hark_event_unref(l->batch[l->at++]);
+        l->at = 0;
+        l->n = hk_ring_pop(l->ring, l->batch, HK_LIVE_BATCH);
+    } while (l->n);
+}
+
+void hk_live_free(hark_sub *s)
+{
+    drop_pending(s->live);
+    hk_ring_free(s->live->ring);
+    pthread_mutex_destroy(&s->live->pull_lock);
+    free(s->live);
+}
+
+/* ---- the dispatcher's side
+ * ------------------------------------------------------------------------- */
+
+static void set_full(hark_sub *s, bool full)
+{
+    if (hk_mark_get(&s->live->full) == full || (full && hk_mark_get(&s->closed)) ||
+        !hk_mark_move(&s->live->full, !full, full))
+        return;
+    if (full) {
+        (void)hk_count_add(&s->bus->full_subs, 1);
+    } else {
+        (void)hk_count_sub(&s->bus->full_subs, 1);
+        hk_gate_open(&s->bus->room);
+    }
+}
+
+static void overflow(hark_sub *s, hark_event *e)
+{
+    hk_live *l = s->live;
+    if (l->overflow == HARK_OVERFLOW_OLDEST) {
+        hark_event *oldest = hk_ring_drop_oldest(l->ring);
+        if (oldest)
+            hk_count_bump(&l->dropped, 1);
+        hark_event_unref(oldest);
+        if (hk_ring_push(l->ring, e))
+            return;
+    }
+    hark_event_unref(e);
+    if (l->overflow == HARK_OVERFLOW_OLDEST || l->overflow == HARK_OVERFLOW_NEWEST) {
+        hk_count_bump(&l->dropped, 1);
+        return;
+    }
+    l->pushing = false;
+    (void)hk_mark_swap(&l->mode, HK_BEHIND_RING);
+    if (l->overflow == HARK_OVERFLOW_WAIT)
+        set_full(s, true);
+}
+
+void hk_live_push(hark_sub *s, hark_event *e)
+{
+    hk_live *l = s->live;
+    if (HK_UNLIKELY(!l->pushing)) {
+        if (hk_mark_look(&l->mode) != HK_CAUGHT_UP) {
+            hark_event_unref(e);
+            return;
+        }
+        (void)hk_mark_swap(&l->mode, HK_LIVE);
+        l->pushing = true;
+    }
+    if (HK_UNLIKELY(!hk_ring_push(l->ring, e)))
+        overflow(s, e);
+    else if (l->overflow == HARK_OVERFLOW_WAIT && HK_UNLIKELY(hk_ring_over(l->ring, l->high))) {
+        set_full(s, true);
+        if (!hk_ring_over(l->ring, l->high)) /* the reader emptied it before it could see that */
+            set_full(s, false);
+    }
+}
+
+/* ---- the reader's side
+ * ------------------------------------------------------------------------------ */
+
+typedef enum outcome { MORE, END, FAILED } outcome;
+
+/* Reads the next page after pos. */
+static outcome read_page(hark_sub *s)
+{
+    hk_live *l = s->live;
+    uint64_t pos = hk_mark_get(&l->pos);
+    const hark_store_query q = {.size = sizeof q,
+                                .pattern = s->pattern,
+                                .after = pos,
+                                .limit = HK_LIVE_BATCH,
+                                .limit_bytes = (size_t)4 << 20};
+    hark_store_page page = {.events = l->page};
+    if (hk_bus_read(s->bus, &q, &page, NULL))
+        return FAILED; /* closed, or a store in trouble: tried again later */
+    if (page.gap > pos)
+        hk_sub_gap(s, pos + 1, page.gap);
+    l->page_at = 0;
+    l->page_n = page.n;
+    l->page_covered = page.covered;
+    if (page.n == 0)
+        hk_mark_set(&l->pos, page.covered > pos ? page.covered : pos);
+    return page.n > 0 || !page.end ? MORE : END;
+}
+
+/* The next event from the log while behind; NULL when it has come to the ring again. */
+static hark_event *catch_up(hark_sub *s)
+{
+    hk_live *l = s->live;
+    for (;;) {
+        if (l->page_at < l->page_n)
+            return l->page[l->page_at++];
+        if (l->page_n) {
+            hk_mark_set(&l->pos, l->page_covered);
+            l->page_n = l->page_at = 0;
+        }
+        outcome got = read_page(s);
+        if (got == FAILED)
+            return NULL;
+        if (got == MORE)
+            continue;
+        if (hk_mark_look(&l->mode) == HK_BEHIND_RING) {
+            (void)hk_mark_swap(&l->mode, HK_CAUGHT_UP);
+            continue;
+        }
+        l->recheck = false;
+        set_full(s, false);
+        return NULL;
+    }
+}
+
+/* The next event, not seen yet; NULL when there is none now. */
+static hark_event *take(hark_sub *s)
+{
+    hk_live *l = s->live;
+    for (;;) {
+        hark_event *e;
+        if (HK_UNLIKELY(l->recheck) && ((e = catch_up(s)) || l->recheck))
+            return e;
+        if (l->at == l->n) {
+            bool behind = hk_mark_get(&l->mode) == HK_BEHIND_RING; /* before looking at the ring */
+            l->at = 0;
+            l->n = hk_ring_pop(l->ring, l->batch, HK_LIVE_BATCH);
+            for (size_t i = 0; i < l->n && i < 8; i++)
+                hk_event_prefetch(l->batch[i]);
+            if (l->overflow == HARK_OVERFLOW_WAIT && hk_mark_look(&l->full) &&
+                hk_ring_count(l->ring) <= l->high / 2)
+                set_full(s, false);
+            if (l->n == 0 && !behind)
+                return NULL;
+            if (l->n == 0) {
+                l->recheck = true;
+                continue;
+            }
+        }
+        e = l->batch[l->at++];
+        if (l->at + 8 <= l->n)
+            hk_event_prefetch(l->batch[l->at + 7]);
+        uint64_t seq = hark_event_sequence(e);
+        if (HK_LIKELY(seq > hk_mark_get(&l->pos))) {
+            hk_mark_set(&l->pos, seq);
+            return e;
+        }
+        hark_event_unref(e);
+    }
+}
+
+static hark_delivery *delivery_new(hark_sub *s)
+{
+    hark_delivery *d = calloc(1, sizeof *d);
+    if (d)
+        hk_sub_deliver(s, d, NULL);
+    return d;
+}
+
+static bool may_deliver(hark_sub *s)
+{
+    return !hk_mark_get(&s->closed) && hk_bus_accepts(s->bus);
+}
+
+/* Calls the handler until nothing is left. `d` is used again and again, with a hold on the
+ * subscription of its own, unless a handler keeps it. */
+static hark_delivery *run_handlers(hark_sub *s, hark_delivery *d)
+{
+    hark_event *e;
+    while (d && may_deliver(s) && (e = take(s))) {
+        d->event = e;
+        d->seq = hark_event_sequence(e);
+        hark_verdict v = s->fn(d, s->ud);
+        hk_count_bump(&s->delivered, 1);
+        if (HK_UNLIKELY(v == HARK_LATER)) {
+            d = delivery_new(s);
+            continue;
+        }
+        hark_event_unref(e);
+        if (HK_UNLIKELY(d->error != NULL)) {
+            free(d->error);
+            d->error = NULL;
+        }
+    }
+    return d;
+}
+
+static void *live_main(void *arg)
+{
+    hark_sub *s = arg;
+    hark_bus *bus = s->bus;
+    (void)hk_role_set(HK_ROLE_HANDLER);
+    hark_delivery *d = delivery_new(s);
+    for (;;) {
+        unsigned seen = hk_gate_look(&s->gate);
+        hk_bus_running(bus, 1);
+        if (!d)
+            d = delivery_new(s);
+        d = run_handlers(s, d);
+        hk_bus_running(bus, -1);
+        if (!may_deliver(s))
+            break;
+        bool trouble = !d || s->live->recheck; /* no memory, or the log cannot be read just now */
+        (void)hk_gate_wait(&s->gate, seen, trouble ? TROUBLE_NS : -1);
+    }
+    if (d) {
+        d->event = NULL;
+        hk_delivery_clear(d);
+        free(d);
+    }
+    hk_sub_ended(s);
+    hk_sub_release(s);
+    hk_bus_thread_end(bus);
+    return NULL;
+}
+
+hark_err hk_live_start(hark_sub *s)
+{
+    hk_sub_hold(s);
+    hark_err err = hk_bus_thread(s->bus, "hark-live", live_main, s);
+    if (err)
+        hk_sub_release(s);
+    return err;
+}
+
+void hk_live_closed(hark_sub *s)
+{
+    set_full(s, false);
+}
+
+hark_err hk_live_next(hark_sub *s, int64_t timeout_ns, hark_delivery **ret)
+{
+    int64_t deadline = timeout_ns < 0 ? 0 : hk_mono_ns() + timeout_ns;
+    for (;;) {
+        unsigned seen = hk_gate_look(&s->gate);
+        if (!may_deliver(s))
+            return HARK_ECLOSED;
+        hark_delivery *d = calloc(1, sizeof *d);
+        if (!d)
+            return HARK_ENOMEM;
+        pthread_mutex_lock(&s->live->pull_lock);
+        hark_event *e = take(s);
+        pthread_mutex_unlock(&s->live->pull_lock);
+        if (e) {
+            hk_sub_deliver(s, d, e);
+            (void)hk_count_add(&s->delivered, 1);
+            *ret = d;
+            return HARK_OK;
+        }
+        free(d);
+        int64_t left = timeout_ns < 0 ? TROUBLE_NS : deadline - hk_mono_ns();
+        if (left <= 0)
+            return HARK_ETIMEDOUT;
+        (void)hk_gate_wait(&s->gate, seen, left < TROUBLE_NS ? left : TROUBLE_NS);
+    }
+}

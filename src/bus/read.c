@@ -1,0 +1,143 @@
+/* read.c: reading the log: near its head from memory, farther back from the store. */
+#include "bus/bus_i.h"
+
+#include <stdlib.h>
+
+enum { PAGE_DEFAULT = 1000, PAGE_MAX = 10000 };
+
+struct hark_page {
+    size_t n;
+    uint64_t next, gap_from, gap_to;
+    hark_event *events[];
+};
+
+uint64_t hk_bus_visible(hark_bus *bus)
+{
+    if (!bus->info.direct)
+        return hk_mark_get(&bus->tail.visible);
+    hark_store_info now = {.size = sizeof now};
+    bus->ops->info(bus->store, &now);
+    return now.last_sequence;
+}
+
+static void drop(hark_store_page *page)
+{
+    while (page->n)
+        hark_event_unref(page->events[--page->n]);
+}
+
+/* A page that the tail has whole. */
+static bool from_tail(hark_bus *bus, const hark_store_query *q, hark_store_page *ret)
+{
+    if (bus->info.direct || q->descending || q->after + 1 < hk_mark_get(&bus->tail.oldest))
+        return false;
+    hk_tail_read(&bus->tail, q, ret);
+    if (ret->gap) { /* evicted while it was read */
+        drop(ret);
+        return false;
+    }
+    return true;
+}
+
+hark_err hk_bus_read(hark_bus *bus, const hark_store_query *q, hark_store_page *ret,
+                     hark_errinfo *ei)
+{
+    ret->n = 0;
+    ret->gap = 0;
+    if (from_tail(bus, q, ret))
+        return HARK_OK;
+    pthread_rwlock_rdlock(&bus->store_lock);
+    hark_err err = bus->store_open ? bus->ops->read(bus->store, q, ret, ei)
+                                   : hk_fail(ei, HARK_ECLOSED, "the bus is closed");
+    pthread_rwlock_unlock(&bus->store_lock);
+    return err;
+}
+
+static hark_err check(const hark_read_opts *opts, hark_read_opts *o, hark_errinfo *ei)
+{
+    hark_err err = hk_opts_take(opts, o, sizeof *o, "hark_read_opts", ei);
+    if (!err && o->type)
+        err = hark_pattern_check(o->type, ei);
+    if (!err && o->limit > PAGE_MAX)
+        err =
+            hk_fail(ei, HARK_EINVAL, "hark_read_opts.limit is %zu; at most %d", o->limit, PAGE_MAX);
+    if (!o->type)
+        o->type = "**";
+    if (!o->limit)
+        o->limit = PAGE_DEFAULT;
+    return err;
+}
+
+static uint64_t next_of(const hark_store_query *q, const hark_store_page *page)
+{
+    if (page->end || (q->descending && page->covered <= q->after + 1))
+        return 0;
+    return page->covered;
+}
+
+hark_err hark_read(hark_bus *bus, const hark_read_opts *opts, hark_page **ret, hark_errinfo *ei)
+{
+    hark_read_opts o;
+    hark_err err = check(opts, &o, ei);
+    if (err)
+        return err;
+    if (!hk_role_may_block())
+        return hk_fail(ei, HARK_EWRONGTHREAD, "hark_read may block this thread");
+    hark_page *page = calloc(1, sizeof *page + o.limit * sizeof(hark_event *));
+    if (!page)
+        return hk_fail(ei, HARK_ENOMEM, "no memory for a page of %zu events", o.limit);
+    const hark_store_query q = {.size = sizeof q,
+                                .pattern = o.type,
+                                .subject = o.subject,
+                                .after = o.after,
+                                .before = o.before,
+                                .from_ns = o.from_ns,
+                                .to_ns = o.to_ns,
+                                .limit = o.limit,
+                                .descending = o.descending};
+    hark_store_page got = {.events = page->events};
+    err = hk_bus_read(bus, &q, &got, ei);
+    if (err) {
+        free(page);
+        return err;
+    }
+    page->n = got.n;
+    page->next = next_of(&q, &got);
+    if (got.gap > o.after) {
+        page->gap_from = o.after + 1;
+        page->gap_to = got.gap;
+    }
+    *ret = page;
+    return HARK_OK;
+}
+
+size_t hark_page_count(const hark_page *page)
+{
+    return page->n;
+}
+
+const hark_event *hark_page_event(const hark_page *page, size_t i)
+{
+    return i < page->n ? page->events[i] : NULL;
+}
+
+uint64_t hark_page_next(const hark_page *page)
+{
+    return page->next;
+}
+
+bool hark_page_gap(const hark_page *page, uint64_t *ret_from, uint64_t *ret_to)
+{
+    if (!page->gap_to)
+        return false;
+    *ret_from = page->gap_from;
+    *ret_to = page->gap_to;
+    return true;
+}
+
+void hark_page_free(hark_page *page)
+{
+    for (size_t i = 0; page && i < page->n; i++)
+        hark_event_unref(page->events[i]);
+    free(page);
+}

@@ -1,0 +1,169 @@
+/* writer.c: the one thread that writes. It takes everything that has queued up, makes one group of
+ * it (group.c), and by the time that group is committed the next one has queued up: no timer. Only
+ * what nobody waits for, plain acks of consumers, waits up to LAZY_NS for company. */
+#include "bus/bus_i.h"
+
+#define LAZY_NS     (INT64_C(5) * 1000000)
+#define MAINTAIN_NS (INT64_C(2) * 1000000)
+
+static void append(hk_list *l, hk_node *n)
+{
+    n->next = NULL;
+    if (l->last)
+        l->last->next = n;
+    else
+        l->first = n;
+    l->last = n;
+}
+
+hk_work *hk_list_shift(hk_list *l)
+{
+    hk_node *n = l->first;
+    if (!n)
+        return NULL;
+    l->first = n->next;
+    if (!l->first)
+        l->last = NULL;
+    return (hk_work *)(void *)n;
+}
+
+static void sort_in(hk_writer *w, hk_node *n)
+{
+    for (hk_node *next; n; n = next) {
+        next = n->next;
+        hk_work *work = (hk_work *)(void *)n;
+        append(work->kind == HK_PUBLISH ? &w->backlog
+               : work->kind == HK_JOB   ? &w->jobs
+                                        : &w->saves,
+               n);
+        if (work->kind == HK_SAVE && !w->saves_since_ns)
+            w->saves_since_ns = hk_mono_ns();
+    }
+}
+
+static bool urgent_saves(hk_writer *w)
+{
+    for (hk_node *n = w->saves.first; n; n = n->next)
+        if (hk_consumer_dirt((hk_consumer *)(void *)n) == HK_DIRTY_URGENT)
+            return true;
+    return false;
+}
+
+/* How long the group may wait: 0 = not at all, -1 = nothing is there. */
+static int64_t patience(hk_writer *w)
+{
+    if (w->backlog.first || w->jobs.first)
+        return 0;
+    if (!w->saves.first)
+        return -1;
+    int64_t now = hk_mono_ns();
+    if (now < w->retry_at_ns)
+        return w->retry_at_ns - now;
+    if (urgent_saves(w) || hk_mark_get(&w->stopping))
+        return 0;
+    int64_t left = w->saves_since_ns + LAZY_NS - now;
+    return left > 0 ? left : 0;
+}
+
+/* Housekeeping while nobody waits. False when there is none. */
+static bool maintain(hark_bus *bus)
+{
+    return bus->ops->maintain && !hk_mark_get(&bus->read_only) &&
+           bus->ops->maintain(bus->store, MAINTAIN_NS);
+}
+
+/* Everything that comes when the writer is gone. Whoever pushes after that calls it too. */
+static void refuse_all(hark_bus *bus)
+{
+    hk_node *n = hk_inbox_take(&bus->writer.inbox);
+    for (hk_node *next; n; n = next) {
+        next = n->next;
+        hk_work *work = (hk_work *)(void *)n;
+        if (work->kind == HK_PUBLISH) {
+            hk_request_done(bus, (hk_request *)(void *)work, HARK_ECLOSED);
+        } else if (work->kind == HK_JOB) {
+            hk_job *job = (hk_job *)(void *)work;
+            job->err = HARK_ECLOSED;
+            hk_gate_open(&job->done);
+        } else {
+            hk_consumer_saved((hk_consumer *)(void *)work, false);
+        }
+    }
+}
+
+void hk_writer_push(hark_bus *bus, hk_work *work)
+{
+    hk_inbox_push(&bus->writer.inbox, &work->node);
+    if (HK_UNLIKELY(hk_mark_get_strong(&bus->gate) == HK_CLOSED))
+        refuse_all(bus);
+}
+
+/* Is everything done that a writer must still do before it may end? */
+static bool may_end(hk_writer *w, int64_t wait)
+{
+    if (!hk_mark_get(&w->stopping))
+        return false;
+    return wait != 0; /* nothing is there, or only saves that keep failing */
+}
+
+static void *writer_main(void *arg)
+{
+    hark_bus *bus = arg;
+    hk_writer *w = &bus->writer;
+    (void)hk_role_set(HK_ROLE_WRITER);
+    for (;;) {
+        sort_in(w, hk_inbox_take(&w->inbox));
+        int64_t wait = patience(w);
+        if (wait == 0)
+            hk_group(bus);
+        else if (may_end(w, wait))
+            break;
+        else if (!maintain(bus))
+            hk_inbox_wait(&w->inbox, wait);
+    }
+    hk_mark_set_strong(&bus->gate, HK_CLOSED);
+    for (hk_work *save; (save = hk_list_shift(&w->saves));)
+        hk_consumer_saved((hk_consumer *)(void *)save, false);
+    refuse_all(bus);
+    return NULL;
+}
+
+hark_err hk_writer_start(hark_bus *bus)
+{
+    pthread_mutex_lock(&bus->lock);
+    hark_err err = HARK_OK;
+    if (!bus->writer.running) {
+        err = hk_thread_start(&bus->writer.thread, "hark-writer", writer_main, bus);
+        bus->writer.running = err == HARK_OK;
+    }
+    pthread_mutex_unlock(&bus->lock);
+    return err;
+}
+
+void hk_writer_stop(hark_bus *bus)
+{
+    pthread_mutex_lock(&bus->lock);
+    bool running = bus->writer.running;
+    bus->writer.running = false;
+    pthread_mutex_unlock(&bus->lock);
+    hk_mark_set_strong(&bus->writer.stopping, 1);
+    if (running) {
+        hk_inbox_wake(&bus->writer.inbox);
+        pthread_join(bus->writer.thread, NULL);
+    } else {
+        hk_mark_set_strong(&bus->gate, HK_CLOSED);
+        refuse_all(bus);
+    }
+    hk_gate_open(&bus->writer.room);
+}
+
+hark_err hk_writer_run(hark_bus *bus, hark_err (*run)(hark_bus *, void *, hark_errinfo *), void *ud,
+                       hark_errinfo *ei)
+{
+    hk_job job = {.work.kind = HK_JOB, .run = run, .ud = ud, .ei = ei};
+    hk_gate_init(&job.done);
+    hk_writer_push(bus, &job.work);
+    while (hk_gate_look(&job.done) == 0)
+        (void)hk_gate_wait(&job.done, 0, -1);
+    return job.err;
+}

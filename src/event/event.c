@@ -1,0 +1,464 @@
+/* event.c: making an event from a spec, its accessors and its end. Rules of attributes are in
+ * check.c, the JSON format in json_encode.c and json_decode.c. */
+#include "event/event_i.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+const char *const hk_attr_names[HK_AT_COUNT] = {"type",         "id",
+                                                "source",       "subject",
+                                                "partitionkey", "datacontenttype",
+                                                "dataschema",   "correlationid",
+                                                "causationid",  "traceparent",
+                                                "time"};
+
+/* The spec's strings in HK_AT_ order, with lengths: what will be copied. */
+typedef struct plan {
+    const char *s[HK_AT_COUNT];
+    size_t len[HK_AT_COUNT];
+    hark_ext ext[HARK_EXTENSIONS_MAX]; /* those that are not in s */
+    size_t n_ext;
+    size_t ext_bytes;
+    int64_t version;
+    const void *data;
+    size_t data_len;
+    char fresh_id[HK_UUID_TEXT + 1];
+} plan;
+
+/* An extension that has a field of its own goes there. */
+static hark_err plan_extension(plan *p, const hark_ext *x, hark_errinfo *ei)
+{
+    static const int own[] = {HK_AT_KEY, HK_AT_CORRELATION, HK_AT_CAUSATION, HK_AT_TRACE};
+    for (size_t i = 0; i < HK_COUNTOF(own); i++) {
+        if (strcmp(x->name, hk_attr_names[own[i]]) != 0)
+            continue;
+        if (p->s[own[i]])
+            return hk_fail(ei, HARK_EINVAL, "attribute %s is given twice", x->name);
+        p->s[own[i]] = x->value;
+        return HARK_OK;
+    }
+    if (strcmp(x->name, "dataversion") == 0) {
+        uint64_t v;
+        if (p->version)
+            return hk_fail(ei, HARK_EINVAL, "attribute dataversion is given twice");
+        if (!x->value || !hk_parse_u64(x->value, strlen(x->value), &v) || v < 1 || v > INT32_MAX)
+            return hk_fail(ei, HARK_EINVAL, "attribute dataversion must be an integer from 1 to %d",
+                           INT32_MAX);
+        p->version = (int64_t)v;
+        return HARK_OK;
+    }
+    size_t i = p->n_ext; /* insertion keeps them in order of name */
+    while (i > 0 && strcmp(p->ext[i - 1].name, x->name) > 0) {
+        p->ext[i] = p->ext[i - 1];
+        i--;
+    }
+    if (i > 0 && strcmp(p->ext[i - 1].name, x->name) == 0)
+        return hk_fail(ei, HARK_EINVAL, "attribute %s is given twice", x->name);
+    p->ext[i] = *x;
+    p->n_ext++;
+    return HARK_OK;
+}
+
+static hark_err plan_extensions(plan *p, const hark_event_spec *spec, unsigned flags,
+                                hark_errinfo *ei)
+{
+    if (spec->n_extensions > HARK_EXTENSIONS_MAX)
+        return hk_fail(ei, HARK_ETOOBIG, "%zu extension attributes; at most %d are kept",
+                       spec->n_extensions, HARK_EXTENSIONS_MAX);
+    for (size_t i = 0; i < spec->n_extensions; i++) {
+        const hark_ext *x = &spec->extensions[i];
+        if (!(flags & HK_EVENT_TRUSTED)) {
+            hark_err err = hk_ext_name_check(x->name, ei);
+            if (err)
+                return err;
+        }
+        if (!x->value)
+            continue; /* unset */
+        hark_err err = plan_extension(p, x, ei);
+        if (err)
+            return err;
+    }
+    return HARK_OK;
+}
+
+static hark_err plan_data(plan *p, const hark_event_spec *spec, hark_errinfo *ei)
+{
+    if (spec->json && spec->data)
+        return hk_fail(ei, HARK_EINVAL, "data is given twice: as .json and as .data");
+    if (!spec->data && spec->data_len)
+        return hk_fail(ei, HARK_EINVAL, ".data_len is %zu but .data is NULL", spec->data_len);
+    p->data = spec->json ? spec->json : spec->data;
+    p->data_len = spec->json ? strlen(spec->json) : spec->data_len;
+    if (p->data_len > UINT32_MAX / 2)
+        return hk_fail(ei, HARK_ETOOBIG, "data has %zu bytes", p->data_len);
+    return HARK_OK;
+}
+
+/* The attributes that hardly any event has; a spec without them passes by. */
+static bool plain(const hark_event_spec *spec)
+{
+    return !spec->subject && !spec->key && !spec->dataschema && !spec->correlationid &&
+           !spec->causationid && !spec->traceparent && !spec->time && !spec->n_extensions;
+}
+
+static hark_err check_plan(const plan *p, hark_errinfo *ei)
+{
+    for (size_t i = 0; i < HK_AT_COUNT; i++) {
+        if (!p->s[i] || p->s[i] == p->fresh_id)
+            continue;
+        hark_err err = hk_attr_check(hk_attr_names[i], p->s[i], p->len[i],
+                                     i == HK_AT_TYPE ? HARK_TYPE_MAX : HARK_ATTR_MAX, ei);
+        if (err)
+            return err;
+    }
+    for (size_t i = 0; i < p->n_ext; i++) {
+        hark_err err = hk_ext_check(&p->ext[i], ei);
+        if (err)
+            return err;
+    }
+    return HARK_OK;
+}
+
+static hark_err make_plan(plan *p, const hark_event_spec *spec, const char *source, int64_t now_ns,
+                          unsigned flags, hark_errinfo *ei)
+{
+    memset(p->s, 0, sizeof p->s);
+    p->n_ext = p->ext_bytes = 0;
+    p->version = spec->dataversion;
+    hark_err err = plan_data(p, spec, ei);
+    if (err)
+        return err;
+    p->s[HK_AT_TYPE] = spec->type;
+    p->s[HK_AT_ID] = spec->id ? spec->id : p->fresh_id;
+    p->s[HK_AT_SOURCE] = spec->source ? spec->source : source;
+    p->s[HK_AT_CONTENTTYPE] = spec->datacontenttype ? spec->datacontenttype
+                              : spec->json          ? "application/json"
+                                                    : NULL;
+    if (!plain(spec)) {
+        p->s[HK_AT_SUBJECT] = spec->subject;
+        p->s[HK_AT_KEY] = spec->key;
+        p->s[HK_AT_SCHEMA] = spec->dataschema;
+        p->s[HK_AT_CORRELATION] = spec->correlationid;
+        p->s[HK_AT_CAUSATION] = spec->causationid;
+        p->s[HK_AT_TRACE] = spec->traceparent;
+        p->s[HK_AT_TIME] = spec->time;
+        err = plan_extensions(p, spec, flags, ei);
+        if (err)
+            return err;
+    }
+    if (!spec->type)
+        return hk_fail(ei, HARK_EINVAL, "attribute type is missing");
+    if (!p->s[HK_AT_SOURCE])
+        return hk_fail(ei, HARK_EINVAL, "attribute source is missing");
+    if (!p->version)
+        p->version = 1;
+    if (p->version < 1 || p->version > INT32_MAX)
+        return hk_fail(ei, HARK_EINVAL, "attribute dataversion must be an integer from 1 to %d",
+                       INT32_MAX);
+    if (!spec->id)
+        hk_uuid7(now_ns, p->fresh_id);
+    for (size_t i = 0; i < HK_AT_COUNT; i++)
+        p->len[i] = !p->s[i] ? 0 : p->s[i] == p->fresh_id ? HK_UUID_TEXT : strlen(p->s[i]);
+    for (size_t i = 0; i < p->n_ext; i++)
+        p->ext_bytes += strlen(p->ext[i].name) + strlen(p->ext[i].value) + 2;
+    return flags & HK_EVENT_TRUSTED ? HARK_OK : check_plan(p, ei);
+}
+
+static char *put_string(hark_event *e, char *to, const char *s, size_t len, uint16_t *ret_at)
+{
+    *ret_at = (uint16_t)(to - (char *)e);
+    memcpy(to, s, len + 1);
+    return to + len + 1;
+}
+
+static char *put_extensions(hark_event *e, char *to, const plan *p)
+{
+    e->n_ext = (uint16_t)p->n_ext;
+    e->ext_at = 0;
+    if (!p->n_ext)
+        return to;
+    to += (size_t)(-(intptr_t)to & 7);
+    e->ext_at = (uint16_t)(to - (char *)e);
+    hk_ext_entry *table = (hk_ext_entry *)(void *)to;
+    to += p->n_ext * sizeof *table;
+    for (size_t i = 0; i < p->n_ext; i++) {
+        const hark_ext *x = &p->ext[i];
+        table[i].kind = (uint16_t)x->kind;
+        to = put_string(e, to, x->name, strlen(x->name), &table[i].name);
+        to = put_string(e, to, x->value, strlen(x->value), &table[i].value);
+    }
+    return to;
+}
+
+hark_err hk_event_make(const hark_event_spec *spec, const char *source, int64_t now_ns,
+                       unsigned refs, size_t extra, unsigned flags, hark_event **ret,
+                       hark_errinfo *ei)
+{
+    plan p;
+    hark_err err = make_plan(&p, spec, source, now_ns, flags, ei);
+    if (err)
+        return err;
+    int64_t time_ns = now_ns;
+    if (p.s[HK_AT_TIME] && !hk_rfc3339_parse(p.s[HK_AT_TIME], p.len[HK_AT_TIME], &time_ns))
+        return hk_fail(ei, HARK_EINVAL,
+                       "attribute time is '%.40s'; it must be RFC 3339, like 2026-01-31T12:00:00Z",
+                       p.s[HK_AT_TIME]);
+    bool inside = p.data_len <= HK_INLINE_DATA;
+    size_t need = sizeof(hark_event) + p.ext_bytes + p.n_ext * sizeof(hk_ext_entry) + 32 + extra;
+    for (size_t i = 0; i < HK_AT_COUNT; i++)
+        need += p.len[i] + 1;
+    if (need + (inside ? p.data_len : 0) > UINT16_MAX)
+        return hk_fail(ei, HARK_ETOOBIG, "the attributes have %zu bytes; at most 56 KiB together",
+                       need);
+    hark_event *e = hk_slab_alloc(need + (inside ? p.data_len : 0));
+    char *outside = e && !inside ? malloc(p.data_len + 1) : NULL;
+    if (!e || (!inside && !outside)) {
+        hk_slab_free(e);
+        return hk_fail(ei, HARK_ENOMEM, "no memory for an event of %zu bytes", need + p.data_len);
+    }
+    e->dataversion = (int32_t)p.version;
+    e->seq = 0;
+    e->recorded_ns = now_ns;
+    e->time_ns = time_ns;
+    e->data_len = p.data_len;
+    e->footprint = (uint32_t)(need + p.data_len);
+    e->type_len = (uint16_t)p.len[HK_AT_TYPE];
+    char *to = (char *)(e + 1);
+    for (size_t i = 0; i < HK_AT_COUNT; i++)
+        if (p.s[i])
+            to = put_string(e, to, p.s[i], p.len[i], &e->at[i]);
+        else
+            e->at[i] = 0;
+    to = put_extensions(e, to, &p);
+    e->data = !p.data ? NULL : inside ? to : outside;
+    if (p.data) {
+        memcpy(e->data, p.data, p.data_len);
+        e->data[p.data_len] = '\0';
+        to += inside ? p.data_len + 1 : 0;
+    }
+    to += (size_t)(-(intptr_t)to & 7);
+    e->extra_at = extra ? (uint16_t)(to - (char *)e) : 0;
+    if (extra)
+        memset(to, 0, extra);
+    hk_ref_init(&e->ref, refs); /* last: from here on stale readers may try it */
+    *ret = e;
+    return HARK_OK;
+}
+
+hark_err hark_event_new(const hark_event_spec *spec, hark_event **ret, hark_errinfo *ei)
+{
+    hark_event_spec s;
+    hark_err err = hk_opts_take(spec, &s, sizeof s, "hark_event_spec", ei);
+    return err ? err : hk_event_make(&s, NULL, hk_wall_ns(), 1, 0, 0, ret, ei);
+}
+
+hark_event *hark_event_ref(const hark_event *e)
+{
+    hark_event *mine =
+        (hark_event *)(uintptr_t)e; /* the count is not part of the immutable event */
+    if (mine)
+        hk_ref_get(&mine->ref, 1);
+    return mine;
+}
+
+void hk_event_ref_n(hark_event *e, unsigned n)
+{
+    hk_ref_get(&e->ref, n);
+}
+
+hark_event *hark_event_unref(const hark_event *e)
+{
+    hark_event *mine = (hark_event *)(uintptr_t)e;
+    if (mine && hk_ref_put(&mine->ref)) {
+        if (mine->data_len > HK_INLINE_DATA)
+            free(mine->data);
+        hk_slab_free(mine);
+    }
+    return NULL;
+}
+
+void hark_events_free(hark_event **events, size_t n)
+{
+    for (size_t i = 0; events && i < n; i++)
+        hark_event_unref(events[i]);
+    free(events);
+}
+
+void hark_event_stamp(hark_event *e, uint64_t sequence, int64_t recorded_ns)
+{
+    e->seq = sequence;
+    e->recorded_ns = recorded_ns;
+}
+
+static const char *at(const hark_event *e, size_t i)
+{
+    return e->at[i] ? (const char *)e + e->at[i] : NULL;
+}
+
+const char *hark_event_type(const hark_event *e)
+{
+    return at(e, HK_AT_TYPE);
+}
+
+const char *hark_event_id(const hark_event *e)
+{
+    return at(e, HK_AT_ID);
+}
+
+const char *hark_event_source(const hark_event *e)
+{
+    return at(e, HK_AT_SOURCE);
+}
+
+const char *hark_event_subject(const hark_event *e)
+{
+    return at(e, HK_AT_SUBJECT);
+}
+
+const char *hark_event_partitionkey(const hark_event *e)
+{
+    return at(e, HK_AT_KEY);
+}
+
+const char *hark_event_key(const hark_event *e)
+{
+    return e->at[HK_AT_KEY] ? at(e, HK_AT_KEY) : at(e, HK_AT_SUBJECT);
+}
+
+const char *hark_event_datacontenttype(const hark_event *e)
+{
+    return at(e, HK_AT_CONTENTTYPE);
+}
+
+const char *hark_event_dataschema(const hark_event *e)
+{
+    return at(e, HK_AT_SCHEMA);
+}
+
+const char *hark_event_correlationid(const hark_event *e)
+{
+    return at(e, HK_AT_CORRELATION);
+}
+
+const char *hark_event_causationid(const hark_event *e)
+{
+    return at(e, HK_AT_CAUSATION);
+}
+
+const char *hark_event_traceparent(const hark_event *e)
+{
+    return at(e, HK_AT_TRACE);
+}
+
+const char *hk_event_time_given(const hark_event *e)
+{
+    return at(e, HK_AT_TIME);
+}
+
+int64_t hark_event_dataversion(const hark_event *e)
+{
+    return e->dataversion;
+}
+
+const void *hark_event_data(const hark_event *e, size_t *ret_len)
+{
+    *ret_len = e->data_len;
+    return e->data;
+}
+
+int64_t hark_event_time_ns(const hark_event *e)
+{
+    return e->time_ns;
+}
+
+const char *hark_event_time_text(const hark_event *e, char buf[HARK_TIME_TEXT])
+{
+    const char *given = at(e, HK_AT_TIME);
+    if (given && strlen(given) < HARK_TIME_TEXT)
+        memcpy(buf, given, strlen(given) + 1);
+    else
+        hk_rfc3339_format(e->time_ns, 9, buf);
+    return buf;
+}
+
+uint64_t hark_event_sequence(const hark_event *e)
+{
+    return e->seq;
+}
+
+int64_t hark_event_recorded_ns(const hark_event *e)
+{
+    return e->seq ? e->recorded_ns : 0;
+}
+
+size_t hark_event_extensions(const hark_event *e)
+{
+    return e->n_ext;
+}
+
+bool hark_event_extension(const hark_event *e, size_t i, hark_ext *ret)
+{
+    if (i >= e->n_ext)
+        return false;
+    const hk_ext_entry *x = (const hk_ext_entry *)(const void *)((const char *)e + e->ext_at) + i;
+    *ret = (hark_ext){.name = (const char *)e + x->name,
+                      .value = (const char *)e + x->value,
+                      .kind = (hark_ext_kind)x->kind};
+    return true;
+}
+
+const char *hark_event_attr(const hark_event *e, const char *name)
+{
+    for (size_t i = 0; i < HK_AT_TIME; i++)
+        if (strcmp(name, hk_attr_names[i]) == 0)
+            return at(e, i);
+    hark_ext x;
+    for (size_t i = 0; hark_event_extension(e, i, &x); i++)
+        if (strcmp(name, x.name) == 0)
+            return x.value;
+    return NULL;
+}
+
+void hark_event_to_spec(const hark_event *e, hark_ext *extensions, char time_buf[HARK_TIME_TEXT],
+                        hark_event_spec *ret)
+{
+    *ret = (hark_event_spec){.size = sizeof *ret,
+                             .type = at(e, HK_AT_TYPE),
+                             .id = at(e, HK_AT_ID),
+                             .source = at(e, HK_AT_SOURCE),
+                             .subject = at(e, HK_AT_SUBJECT),
+                             .key = at(e, HK_AT_KEY),
+                             .time = hark_event_time_text(e, time_buf),
+                             .datacontenttype = at(e, HK_AT_CONTENTTYPE),
+                             .dataschema = at(e, HK_AT_SCHEMA),
+                             .correlationid = at(e, HK_AT_CORRELATION),
+                             .causationid = at(e, HK_AT_CAUSATION),
+                             .traceparent = at(e, HK_AT_TRACE),
+                             .dataversion = e->dataversion,
+                             .data = e->data,
+                             .data_len = e->data_len,
+                             .extensions = extensions,
+                             .n_extensions = e->n_ext};
+    for (size_t i = 0; i < e->n_ext; i++)
+        (void)hark_event_extension(e, i, &extensions[i]);
+}
+
+void *hk_event_extra(hark_event *e)
+{
+    return e->extra_at ? (char *)e + e->extra_at : NULL;
+}
+
+int64_t hk_event_made_ns(const hark_event *e)
+{
+    return e->recorded_ns;
+}
+
+size_t hk_event_footprint(const hark_event *e)
+{
+    return e->footprint;
+}
+
+size_t hk_event_type_len(const hark_event *e)
+{
+    return e->type_len;
+}

@@ -1,0 +1,201 @@
+/* Composing a reply, and handing it to libmicrohttpd. The last reply set counts. Bodies live in the
+ * request's memory until the last byte is sent, so they are copied once at most. */
+#include "http/http_i.h"
+
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+void hk_reply_clear(hk_reply *r)
+{
+    free(r->heap);
+    if (r->fd >= 0)
+        close(r->fd);
+    *r = (hk_reply){.fd = -1};
+}
+
+static hark_err keep(hark_ctx *c, hark_err err)
+{
+    if (!c->kept)
+        c->kept = err;
+    return err;
+}
+
+hark_err hk_reply_set(hark_ctx *c, int status, const char *type, const void *body, size_t len,
+                      void *heap)
+{
+    hk_reply_clear(&c->reply);
+    if (status < 200 || status > 599) {
+        free(heap);
+        (void)hark_ctx_fail(c, HARK_EINTERNAL, "%d is no status of a reply", status);
+        return keep(c, HARK_EINVAL);
+    }
+    c->reply = (hk_reply){status, type, body, len, heap, -1, 0};
+    return HARK_OK;
+}
+
+static hark_err set_copy(hark_ctx *c, int status, const char *type, const void *data, size_t len)
+{
+    const void *body = hk_arena_copy(&c->arena, data, len);
+    if (!body)
+        return keep(c, HARK_ENOMEM);
+    return hk_reply_set(c, status, type, body, len, NULL);
+}
+
+hark_err hark_ctx_json(hark_ctx *c, int status, const hark_json_table *table, const void *from)
+{
+    char *text;
+    size_t len;
+    hark_errinfo ei = {0};
+    hark_err err = hark_json_encode(table, from, &text, &len, &ei);
+    if (err) {
+        (void)hark_ctx_fail(c, HARK_EINTERNAL, "the reply cannot be encoded: %s", ei.text);
+        return keep(c, err);
+    }
+    return hk_reply_set(c, status, "application/json", text, len, text);
+}
+
+hark_err hark_ctx_json_text(hark_ctx *c, int status, const char *json)
+{
+    return set_copy(c, status, "application/json", json, strlen(json));
+}
+
+hark_err hark_ctx_text(hark_ctx *c, int status, const char *text)
+{
+    return set_copy(c, status, "text/plain; charset=utf-8", text, strlen(text));
+}
+
+hark_err hark_ctx_bytes(hark_ctx *c, int status, const char *content_type, const void *data,
+                        size_t len)
+{
+    const char *type = content_type ? content_type : "application/octet-stream";
+    if (!hk_field_value(type, strlen(type)))
+        return keep(c, HARK_EINVAL);
+    type = hk_arena_copy(&c->arena, type, strlen(type));
+    return type ? set_copy(c, status, type, data, len) : keep(c, HARK_ENOMEM);
+}
+
+hark_err hark_ctx_no_content(hark_ctx *c)
+{
+    return hk_reply_set(c, 204, NULL, "", 0, NULL);
+}
+
+hark_err hark_ctx_redirect(hark_ctx *c, int status, const char *location)
+{
+    if (status < 300 || status > 399)
+        return keep(c, HARK_EINVAL);
+    hark_err err = hark_ctx_set_header(c, "Location", location);
+    return err ? err : hk_reply_set(c, status, NULL, "", 0, NULL);
+}
+
+hark_err hark_ctx_file(hark_ctx *c, int status, const char *content_type, int fd, uint64_t offset,
+                       uint64_t len)
+{
+    const char *type = hk_arena_copy(&c->arena, content_type, strlen(content_type));
+    hark_err err = type ? hk_reply_set(c, status, type, NULL, 0, NULL) : keep(c, HARK_ENOMEM);
+    if (err || len > INT64_MAX) {
+        close(fd);
+        return err ? err : keep(c, HARK_EINVAL);
+    }
+    c->reply.fd = fd;
+    c->reply.fd_off = offset;
+    c->reply.len = (size_t)len;
+    return HARK_OK;
+}
+
+int hark_ctx_status(const hark_ctx *c)
+{
+    return c->reply.status;
+}
+
+hark_err hark_ctx_set_status(hark_ctx *c, int status)
+{
+    if (!c->reply.status || status < 200 || status > 599)
+        return keep(c, HARK_EINVAL);
+    c->reply.status = status;
+    return HARK_OK;
+}
+
+/* ---- headers ---- */
+
+static bool servers_own(const char *name)
+{
+    static const char *const own[] = {"Content-Length", "Transfer-Encoding", "Connection", "Date"};
+    for (size_t i = 0; i < HK_COUNTOF(own); i++)
+        if (strcasecmp(name, own[i]) == 0)
+            return true;
+    return false;
+}
+
+static hark_err put_header(hark_ctx *c, const char *name, const char *value, bool replace)
+{
+    size_t name_len = strlen(name), value_len = value ? strlen(value) : 0;
+    if (!value || !hk_token(name, name_len) || !hk_field_value(value, value_len) ||
+        servers_own(name)) {
+        (void)hark_ctx_fail(c, HARK_EINTERNAL, "the header '%.100s' cannot be set so", name);
+        return keep(c, HARK_EINVAL);
+    }
+    hk_out_header **at = &c->out_headers, *h = NULL;
+    for (; *at; at = &(*at)->next)
+        if (replace && strcasecmp((*at)->name, name) == 0)
+            h = *at;
+    char *v = hk_arena_copy(&c->arena, value, value_len);
+    if (!h) {
+        h = hk_arena_alloc(&c->arena, sizeof *h);
+        char *n = hk_arena_copy(&c->arena, name, name_len);
+        if (!h || !n)
+            return keep(c, HARK_ENOMEM);
+        *h = (hk_out_header){NULL, n, ""};
+        *at = h;
+    }
+    h->value = v ? v : "";
+    return v ? HARK_OK : keep(c, HARK_ENOMEM);
+}
+
+hark_err hark_ctx_set_header(hark_ctx *c, const char *name, const char *value)
+{
+    return put_header(c, name, value, true);
+}
+
+hark_err hark_ctx_add_header(hark_ctx *c, const char *name, const char *value)
+{
+    return put_header(c, name, value, false);
+}
+
+/* ---- to libmicrohttpd ---- */
+
+static struct MHD_Response *body_of(hark_ctx *c)
+{
+    hk_reply *r = &c->reply;
+    if (r->fd >= 0) {
+        struct MHD_Response *file =
+            MHD_create_response_from_fd_at_offset64(r->len, r->fd, r->fd_off);
+        if (file)
+            r->fd = -1; /* it closes it */
+        return file;
+    }
+    union {
+        const void *in;
+        void *out;
+    } body = {r->body ? r->body : ""};
+    return MHD_create_response_from_buffer(r->len, body.out, MHD_RESPMEM_PERSISTENT);
+}
+
+struct MHD_Response *hk_reply_make(hark_ctx *c)
+{
+    struct MHD_Response *r = body_of(c);
+    bool own_type = false;
+    if (!r)
+        return NULL;
+    for (const hk_out_header *h = c->out_headers; h; h = h->next) {
+        MHD_add_response_header(r, h->name, h->value);
+        own_type = own_type || strcasecmp(h->name, "Content-Type") == 0;
+    }
+    if (c->reply.content_type && !own_type)
+        MHD_add_response_header(r, "Content-Type", c->reply.content_type);
+    if (c->close)
+        MHD_add_response_header(r, "Connection", "close");
+    return r;
+}

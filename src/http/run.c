@@ -1,0 +1,170 @@
+/* Starting, stopping, and running until a signal. */
+#include "http/http_i.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+static hark_err may_start(hark_app *app, hark_errinfo *ei)
+{
+    if (app->fault.err)
+        return hk_fail(ei, app->fault.err, "%s", app->fault.text);
+    if (app->started)
+        return hk_fail(ei, HARK_EINVAL, "the app has been started already");
+    if (app->n_listeners == 0)
+        return hk_fail(ei, HARK_EINVAL, "nothing to listen on; call hark_app_listen first");
+    return HARK_OK;
+}
+
+static bool needs_workers(const hark_app *app)
+{
+    for (const hk_route *r = app->routes; r; r = r->next)
+        if (r->blocking)
+            return true;
+    return false;
+}
+
+static hark_err make_loops(hark_app *app)
+{
+    app->loops = calloc(app->opts.loops, sizeof *app->loops);
+    if (!app->loops)
+        return HARK_ENOMEM;
+    app->n_loops = app->opts.loops;
+    for (size_t i = 0; i < app->n_loops; i++) {
+        hk_loop *l = &app->loops[i];
+        l->app = app;
+        l->index = i;
+        l->epfd = l->wake_fd = -1;
+        pthread_mutex_init(&l->lock, NULL);
+    }
+    return HARK_OK;
+}
+
+hark_err hark_app_start(hark_app *app, hark_errinfo *ei)
+{
+    hark_err err = may_start(app, ei);
+    if (!err)
+        err = hk_app_freeze(app, ei);
+    if (err)
+        return err;
+    app->port = hark_app_port(app); /* the listeners are closed on stop */
+    app->quit_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    app->started = true;
+    err = app->quit_fd < 0 ? HARK_ESYS : make_loops(app);
+    if (!err && needs_workers(app))
+        err = hk_workers_start(&app->workers, app->opts.workers, app->opts.worker_queue);
+    /* The first loop accepts for all, so it comes last. */
+    for (size_t i = app->n_loops; i-- > 0 && !err;)
+        err = hk_loop_start(&app->loops[i]);
+    if (!err)
+        return HARK_OK;
+    (void)hk_fail(ei, err, "the app cannot be started: %s", hark_err_text(err));
+    hark_err stopped = hark_app_stop(app, NULL);
+    (void)stopped;
+    return err;
+}
+
+/* ---- stopping ---- */
+
+static void end_loop(hk_loop *l)
+{
+    if (l->running)
+        pthread_join(l->thread, NULL);
+    else if (l->daemon)
+        MHD_stop_daemon(l->daemon);
+    l->running = false;
+    l->daemon = NULL;
+    if (l->epfd >= 0)
+        close(l->epfd);
+    if (l->wake_fd >= 0)
+        close(l->wake_fd);
+    l->epfd = l->wake_fd = -1;
+}
+
+hark_err hark_app_stop(hark_app *app, hark_errinfo *ei)
+{
+    bool cut = false;
+    if (hk_role_get() == HK_ROLE_LOOP)
+        return hk_fail(ei, HARK_EWRONGTHREAD, "an app cannot be stopped from its own loop");
+    if (!app->started || app->stopped)
+        return HARK_OK;
+    app->stopped = true;
+    for (size_t i = 0; i < app->n_loops; i++)
+        if (app->loops[i].running)
+            hk_loop_stop(&app->loops[i]);
+    for (size_t i = app->n_loops; i-- > 0;) {
+        end_loop(&app->loops[i]);
+        cut = cut || app->loops[i].cut;
+    }
+    hk_workers_stop(&app->workers);
+    if (!cut)
+        return HARK_OK;
+    hk_log(HK_WARN, "http: requests were cut off after %lld ms", (long long)app->opts.drain_ms);
+    return hk_fail(ei, HARK_ETIMEDOUT, "requests were still running after %lld ms",
+                   (long long)app->opts.drain_ms);
+}
+
+/* ---- running until a signal ---- */
+
+/* The one thing that a signal handler can reach: the descriptor plus 1, while hark_app_run waits.
+ * The handler may run on any thread. */
+static hk_mark signal_fd;
+
+static void wake(int fd)
+{
+    uint64_t one = 1;
+    ssize_t n = write(fd, &one, sizeof one);
+    (void)n;
+}
+
+static void on_signal(int sig)
+{
+    int saved = errno;
+    uint64_t fd = hk_mark_get(&signal_fd);
+    (void)sig;
+    if (fd)
+        wake((int)fd - 1);
+    errno = saved;
+}
+
+void hark_app_quit(hark_app *app)
+{
+    if (app->quit_fd >= 0)
+        wake(app->quit_fd);
+}
+
+static void await_quit(int fd)
+{
+    struct pollfd p = {.fd = fd, .events = POLLIN};
+    while (poll(&p, 1, -1) < 0 && errno == EINTR)
+        continue;
+}
+
+hark_err hark_app_run(hark_app *app, hark_errinfo *ei)
+{
+    struct sigaction sa = {.sa_handler = on_signal, .sa_flags = (int)SA_RESETHAND}, term, intr;
+    if (!hk_role_may_block())
+        return hk_fail(ei, HARK_EWRONGTHREAD, "hark_app_run blocks; this thread must not");
+    hark_err err = hark_app_start(app, ei);
+    if (err)
+        return err;
+    sigset_t both, before;
+    sigemptyset(&both);
+    sigaddset(&both, SIGTERM);
+    sigaddset(&both, SIGINT);
+    hk_mark_set(&signal_fd, (uint64_t)app->quit_fd + 1);
+    sigaction(SIGTERM, &sa, &term);
+    sigaction(SIGINT, &sa, &intr);
+    pthread_sigmask(SIG_UNBLOCK, &both, &before);
+    await_quit(app->quit_fd);
+    err = hark_app_stop(app, ei);
+    hk_mark_set(&signal_fd, 0);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    sigaction(SIGTERM, &term, NULL);
+    sigaction(SIGINT, &intr, NULL);
+    return err;
+}

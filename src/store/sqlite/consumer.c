@@ -1,0 +1,222 @@
+/* Registers consumers and loads their durable state. All of it runs in the writer's transaction, so
+ * a new consumer's start is resolved against the log as this group leaves it. */
+#include "store/sqlite/store_i.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* hark_store_consumer.start, the values of hark_start in <hark/bus.h>. */
+enum { START_NOW, START_FIRST, START_SEQUENCE, START_TIME };
+
+/* Columns of HK_SQL_CONSUMER_FIND. */
+enum { C_ID, C_PATTERN, C_POLICY, C_CREATED, C_GENERATION, C_FLOOR, C_HIGHEST, C_SETTLED };
+
+/* Columns of HK_SQL_DELIVERIES. */
+enum { D_SEQ, D_STATE, D_ATTEMPTS, D_CRASHES, D_INTERRUPTIONS, D_DUE, D_FIRST, D_KEY, D_ERROR };
+
+static hark_err number(hark_store *s, hk_sql which, int64_t *ret, hark_errinfo *ei)
+{
+    sqlite3_stmt *st = hk_conn_stmt(&s->conn, which, ei);
+    return st ? hk_conn_int(&s->conn, st, 0, ret, ei) : HARK_ESTORE;
+}
+
+/* The floor of a consumer that starts at `c->start`: all up to it counts as settled. */
+static hark_err start_floor(hark_store *s, const hark_store_consumer *c, uint64_t *ret,
+                            hark_errinfo *ei)
+{
+    int64_t first = 0;
+    uint64_t at = 0;
+    hark_err err = HARK_OK;
+    *ret = s->now.last;
+    switch (c->start) {
+    case START_NOW:
+        return HARK_OK;
+    case START_SEQUENCE:
+        if (c->start_sequence > HARK_SEQ_MAX)
+            return hk_fail(ei, HARK_EINVAL, "consumer %s: start_sequence is over 2^53 - 1",
+                           c->name);
+        *ret = c->start_sequence ? c->start_sequence - 1 : 0;
+        return HARK_OK;
+    case START_FIRST:
+    case START_TIME:
+        err = number(s, HK_SQL_FIRST_SEQ, &first, ei);
+        break;
+    default:
+        return hk_fail(ei, HARK_EINVAL, "consumer %s: %lld is not a hark_start", c->name,
+                       (long long)c->start);
+    }
+    if (err || first == 0)
+        return err;
+    at = (uint64_t)first;
+    if (c->start == START_TIME)
+        err = hk_seek_time(&s->conn, c->start_time_ns, at, s->now.last, &at, ei);
+    *ret = at - 1;
+    return err;
+}
+
+static hark_err add(hark_store *s, hark_store_consumer *c, hark_errinfo *ei)
+{
+    uint64_t floor;
+    hark_err err = start_floor(s, c, &floor, ei);
+    sqlite3_stmt *st = err ? NULL : hk_conn_stmt(&s->conn, HK_SQL_CONSUMER_ADD, ei);
+    if (!st)
+        return err ? err : HARK_ESTORE;
+    hk_bind_str(st, 1, c->name);
+    hk_bind_str(st, 2, c->pattern);
+    hk_bind_str(st, 3, c->policy);
+    sqlite3_bind_int64(st, 4, c->start);
+    sqlite3_bind_int64(st, 5, (int64_t)c->start_sequence);
+    sqlite3_bind_int64(st, 6, c->start_time_ns);
+    sqlite3_bind_int64(st, 7, hk_wall_ns());
+    sqlite3_bind_int64(st, 8, (int64_t)floor);
+    err = hk_conn_run(&s->conn, st, "registering a consumer", ei);
+    if (err)
+        return err;
+    c->ret_id = (uint64_t)sqlite3_last_insert_rowid(s->conn.db);
+    c->ret_created = 1;
+    c->ret_generation = 1;
+    c->ret_floor = c->ret_highest = floor;
+    return HARK_OK;
+}
+
+static hark_err damaged(const hark_store *s, const hark_store_consumer *c, hark_errinfo *ei)
+{
+    return hk_fail(ei, HARK_ECORRUPT,
+                   "%s: the state of consumer %s is damaged; restore the file from a backup",
+                   s->path, c->name);
+}
+
+static hark_err load_state(hark_store *s, sqlite3_stmt *st, hark_store_consumer *c,
+                           hark_errinfo *ei)
+{
+    const uint8_t *settled = sqlite3_column_blob(st, C_SETTLED);
+    size_t len = (size_t)sqlite3_column_bytes(st, C_SETTLED);
+    c->ret_created = 0;
+    c->ret_id = (uint64_t)sqlite3_column_int64(st, C_ID);
+    c->ret_generation = (uint64_t)sqlite3_column_int64(st, C_GENERATION);
+    c->ret_floor = (uint64_t)sqlite3_column_int64(st, C_FLOOR);
+    c->ret_highest = (uint64_t)sqlite3_column_int64(st, C_HIGHEST);
+    if (len == 0)
+        return HARK_OK;
+    hark_err err = hk_ranges_decode(c->ret_floor, settled, len, &c->ret_settled, &c->ret_n_settled);
+    if (err == HARK_ENOMEM)
+        return hk_fail(ei, err, "no memory for the state of consumer %s", c->name);
+    return err ? damaged(s, c, ei) : HARK_OK;
+}
+
+/* Copies a column's text; false when memory is out. */
+static bool copy_text(sqlite3_stmt *st, int col, const char **ret)
+{
+    const char *s = (const char *)sqlite3_column_text(st, col);
+    *ret = hk_strdup(s);
+    return *ret || (!s && sqlite3_column_type(st, col) == SQLITE_NULL);
+}
+
+static bool load_row(sqlite3_stmt *st, hark_store_row *r)
+{
+    *r = (hark_store_row){.sequence = (uint64_t)sqlite3_column_int64(st, D_SEQ),
+                          .state = sqlite3_column_int64(st, D_STATE),
+                          .attempts = sqlite3_column_int64(st, D_ATTEMPTS),
+                          .crashes = sqlite3_column_int64(st, D_CRASHES),
+                          .interruptions = sqlite3_column_int64(st, D_INTERRUPTIONS),
+                          .due_ns = sqlite3_column_int64(st, D_DUE),
+                          .first_ns = sqlite3_column_int64(st, D_FIRST)};
+    bool key = copy_text(st, D_KEY, &r->key), error = copy_text(st, D_ERROR, &r->error);
+    return key && error;
+}
+
+static bool room_for_row(hark_store_consumer *c, size_t *cap)
+{
+    if (c->ret_n_rows < *cap)
+        return true;
+    size_t more = *cap ? *cap * 2 : 16;
+    hark_store_row *rows = realloc(c->ret_rows, more * sizeof *rows);
+    if (!rows)
+        return false;
+    c->ret_rows = rows;
+    *cap = more;
+    return true;
+}
+
+static hark_err load_rows(hark_store *s, hark_store_consumer *c, hark_errinfo *ei)
+{
+    sqlite3_stmt *st = hk_conn_stmt(&s->conn, HK_SQL_DELIVERIES, ei);
+    hark_err err = st ? HARK_OK : HARK_ESTORE;
+    size_t cap = 0;
+    if (st)
+        sqlite3_bind_int64(st, 1, (int64_t)c->ret_id);
+    while (!err) {
+        bool row;
+        err = hk_conn_step(&s->conn, st, &row, "loading a consumer", ei);
+        if (err || !row)
+            break;
+        if (!room_for_row(c, &cap) || !load_row(st, &c->ret_rows[c->ret_n_rows++]))
+            err = hk_fail(ei, HARK_ENOMEM, "no memory for the open rows of consumer %s", c->name);
+    }
+    sqlite3_reset(st);
+    return err;
+}
+
+static hark_err update(hark_store *s, const hark_store_consumer *c, hark_errinfo *ei)
+{
+    sqlite3_stmt *st = hk_conn_stmt(&s->conn, HK_SQL_CONSUMER_UPDATE, ei);
+    if (!st)
+        return HARK_ESTORE;
+    sqlite3_bind_int64(st, 1, (int64_t)c->ret_id);
+    hk_bind_str(st, 2, c->pattern);
+    hk_bind_str(st, 3, c->policy);
+    return hk_conn_run(&s->conn, st, "updating a consumer", ei);
+}
+
+static hark_err compare(sqlite3_stmt *st, const hark_store_consumer *c, bool *ret_differs,
+                        hark_errinfo *ei)
+{
+    const char *pattern = (const char *)sqlite3_column_text(st, C_PATTERN);
+    const char *policy = (const char *)sqlite3_column_text(st, C_POLICY);
+    if (!pattern || !policy)
+        return hk_fail(ei, HARK_ENOMEM, "no memory to compare consumer %s", c->name);
+    *ret_differs = strcmp(pattern, c->pattern) != 0 || strcmp(policy, c->policy) != 0;
+    if (*ret_differs && !c->update)
+        return hk_fail(ei, HARK_ECONFLICT,
+                       "consumer %s is registered for %.100s with %.100s; register it so, set "
+                       ".update, or choose another name",
+                       c->name, pattern, policy);
+    return HARK_OK;
+}
+
+static hark_err load(hark_store *s, sqlite3_stmt *st, hark_store_consumer *c, hark_errinfo *ei)
+{
+    bool differs = false;
+    hark_err err = compare(st, c, &differs, ei);
+    if (!err)
+        err = load_state(s, st, c, ei);
+    sqlite3_reset(st);
+    if (!err)
+        err = load_rows(s, c, ei);
+    if (!err && differs)
+        err = update(s, c, ei);
+    return err;
+}
+
+hark_err hk_sqlite_consumer_open(hark_store *s, hark_store_consumer *c, hark_errinfo *ei)
+{
+    sqlite3_stmt *st = hk_conn_stmt(&s->conn, HK_SQL_CONSUMER_FIND, ei);
+    bool row = false;
+    c->ret_settled = NULL;
+    c->ret_rows = NULL;
+    c->ret_n_settled = c->ret_n_rows = 0;
+    if (!s->in_group)
+        return hk_fail(ei, HARK_EINTERNAL, "consumer_open outside of a group");
+    if (!st)
+        return HARK_ESTORE;
+    hk_bind_str(st, 1, c->name);
+    hark_err err = hk_conn_step(&s->conn, st, &row, "looking up a consumer", ei);
+    if (!err && row)
+        err = load(s, st, c, ei);
+    sqlite3_reset(st);
+    if (!err && !row)
+        err = add(s, c, ei);
+    if (err)
+        hark_store_consumer_clear(c);
+    return err;
+}

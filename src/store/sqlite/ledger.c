@@ -1,0 +1,90 @@
+/* Saves what the delivery core decided: a consumer's floor and settled set, its open rows, finished
+ * attempts and dead letters, all in the group's one transaction. */
+#include "store/sqlite/store_i.h"
+
+static hark_err save_state(hark_store *s, const hark_store_save *v, hark_errinfo *ei)
+{
+    sqlite3_stmt *st = hk_conn_stmt(&s->conn, HK_SQL_CONSUMER_SAVE, ei);
+    hk_buf settled = {0};
+    if (!st)
+        return HARK_ESTORE;
+    hk_ranges_encode(v->floor, v->settled, v->n_settled, &settled);
+    if (settled.failed) {
+        hk_buf_free(&settled);
+        return hk_fail(ei, HARK_ENOMEM, "no memory for the state of a consumer");
+    }
+    sqlite3_bind_int64(st, 1, (int64_t)v->consumer);
+    sqlite3_bind_int64(st, 2, (int64_t)v->generation);
+    sqlite3_bind_int64(st, 3, (int64_t)v->floor);
+    sqlite3_bind_int64(st, 4, (int64_t)v->highest);
+    sqlite3_bind_blob64(st, 5, settled.len ? settled.data : NULL, settled.len, SQLITE_STATIC);
+    hark_err err = hk_conn_run(&s->conn, st, "saving a consumer", ei);
+    sqlite3_bind_null(st, 5);
+    hk_buf_free(&settled);
+    if (!err && sqlite3_changes(s->conn.db) == 0)
+        err = hk_fail(ei, HARK_ENOTFOUND, "consumer %llu of generation %llu is not there any more",
+                      (unsigned long long)v->consumer, (unsigned long long)v->generation);
+    return err;
+}
+
+static hark_err put_row(hark_store *s, const hark_store_save *v, const hark_store_row *r,
+                        hark_errinfo *ei)
+{
+    sqlite3_stmt *st = hk_conn_stmt(&s->conn, HK_SQL_DELIVERY_PUT, ei);
+    if (!st)
+        return HARK_ESTORE;
+    sqlite3_bind_int64(st, 1, (int64_t)v->consumer);
+    sqlite3_bind_int64(st, 2, (int64_t)r->sequence);
+    sqlite3_bind_int64(st, 3, r->state);
+    sqlite3_bind_int64(st, 4, r->attempts);
+    sqlite3_bind_int64(st, 5, r->crashes);
+    sqlite3_bind_int64(st, 6, r->interruptions);
+    sqlite3_bind_int64(st, 7, r->due_ns);
+    sqlite3_bind_int64(st, 8, r->first_ns);
+    hk_bind_str(st, 9, r->key);
+    hk_bind_str(st, 10, r->error);
+    return hk_conn_run(&s->conn, st, "saving a delivery", ei);
+}
+
+static hark_err drop_row(hark_store *s, const hark_store_save *v, uint64_t seq, hark_errinfo *ei)
+{
+    sqlite3_stmt *st = hk_conn_stmt(&s->conn, HK_SQL_DELIVERY_DROP, ei);
+    if (!st)
+        return HARK_ESTORE;
+    sqlite3_bind_int64(st, 1, (int64_t)v->consumer);
+    sqlite3_bind_int64(st, 2, (int64_t)seq);
+    return hk_conn_run(&s->conn, st, "settling a delivery", ei);
+}
+
+static hark_err add_attempt(hark_store *s, const hark_store_save *v, const hark_store_attempt *a,
+                            hark_errinfo *ei)
+{
+    sqlite3_stmt *st = hk_conn_stmt(&s->conn, HK_SQL_ATTEMPT_ADD, ei);
+    if (!st)
+        return HARK_ESTORE;
+    sqlite3_bind_int64(st, 1, (int64_t)v->consumer);
+    sqlite3_bind_int64(st, 2, (int64_t)v->generation);
+    sqlite3_bind_int64(st, 3, (int64_t)a->sequence);
+    sqlite3_bind_int64(st, 4, a->number);
+    sqlite3_bind_int64(st, 5, a->started_ns);
+    sqlite3_bind_int64(st, 6, a->ended_ns);
+    hk_bind_str(st, 7, a->outcome);
+    hk_bind_str(st, 8, a->error);
+    return hk_conn_run(&s->conn, st, "recording an attempt", ei);
+}
+
+hark_err hk_sqlite_consumer_save(hark_store *s, const hark_store_save *v, hark_errinfo *ei)
+{
+    if (!s->in_group)
+        return hk_fail(ei, HARK_EINTERNAL, "consumer_save outside of a group");
+    hark_err err = save_state(s, v, ei);
+    for (size_t i = 0; i < v->n_drop && !err; i++)
+        err = drop_row(s, v, v->drop[i], ei);
+    for (size_t i = 0; i < v->n_put && !err; i++)
+        err = put_row(s, v, &v->put[i], ei);
+    for (size_t i = 0; i < v->n_attempts && !err; i++)
+        err = add_attempt(s, v, &v->attempts[i], ei);
+    for (size_t i = 0; i < v->n_dead && !err; i++)
+        err = hk_dead_add(s, v, &v->dead[i], ei);
+    return hk_group_note(s, err);
+}

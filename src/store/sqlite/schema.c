@@ -1,0 +1,232 @@
+/* The schema as numbered migrations, and what to do with a file that is not ours. Each migration
+ * takes a file from format n to n + 1; all that are due run in one transaction, so a crash leaves
+ * the old format or the new one. Later formats add migrations and never change one. */
+#include "store/sqlite/store_i.h"
+
+#include <string.h>
+
+static const char *const migrations[HK_SQLITE_FORMAT] = {
+    /* 0 -> 1 */
+    "CREATE TABLE meta(key TEXT PRIMARY KEY, value) WITHOUT ROWID;"
+    "CREATE TABLE types(id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);"
+    "CREATE TABLE sources(id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);"
+    "CREATE TABLE mediatypes(id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);"
+    "CREATE TABLE events("
+    "  seq INTEGER PRIMARY KEY,"
+    "  recorded INTEGER NOT NULL,"
+    "  source_id INTEGER NOT NULL,"
+    "  id TEXT NOT NULL,"
+    "  type_id INTEGER NOT NULL,"
+    "  mediatype_id INTEGER,"
+    "  time INTEGER NOT NULL,"
+    "  dataversion INTEGER NOT NULL,"
+    "  check_sum INTEGER NOT NULL,"
+    "  digest BLOB NOT NULL,"
+    "  subject TEXT,"
+    "  subject_version INTEGER,"
+    "  partitionkey TEXT,"
+    "  correlationid TEXT,"
+    "  causationid TEXT,"
+    "  attrs TEXT,"
+    "  data BLOB);"
+    "CREATE UNIQUE INDEX events_by_id ON events(id, source_id);"
+    "CREATE INDEX events_by_type ON events(type_id);" /* and seq, as in every index */
+    "CREATE INDEX events_by_subject ON events(subject, subject_version)"
+    "  WHERE subject IS NOT NULL;"
+    "CREATE TABLE consumers("
+    "  id INTEGER PRIMARY KEY,"
+    "  name TEXT NOT NULL UNIQUE,"
+    "  pattern TEXT NOT NULL,"
+    "  policy TEXT NOT NULL,"
+    "  start INTEGER NOT NULL,"
+    "  start_sequence INTEGER NOT NULL,"
+    "  start_time INTEGER NOT NULL,"
+    "  created INTEGER NOT NULL,"
+    "  generation INTEGER NOT NULL,"
+    "  floor INTEGER NOT NULL,"
+    "  highest INTEGER NOT NULL,"
+    "  paused INTEGER NOT NULL,"
+    "  settled BLOB);"
+    "CREATE TABLE deliveries("
+    "  consumer_id INTEGER NOT NULL,"
+    "  seq INTEGER NOT NULL,"
+    "  state INTEGER NOT NULL,"
+    "  attempts INTEGER NOT NULL,"
+    "  crashes INTEGER NOT NULL,"
+    "  interruptions INTEGER NOT NULL,"
+    "  due INTEGER NOT NULL,"
+    "  first INTEGER NOT NULL,"
+    "  partitionkey TEXT,"
+    "  error TEXT,"
+    "  PRIMARY KEY(consumer_id, seq)) WITHOUT ROWID;"
+    "CREATE TABLE attempts("
+    "  id INTEGER PRIMARY KEY,"
+    "  consumer_id INTEGER NOT NULL,"
+    "  generation INTEGER NOT NULL,"
+    "  seq INTEGER NOT NULL,"
+    "  number INTEGER NOT NULL,"
+    "  started INTEGER NOT NULL,"
+    "  ended INTEGER NOT NULL,"
+    "  outcome TEXT NOT NULL,"
+    "  error TEXT);"
+    "CREATE INDEX attempts_by_seq ON attempts(seq, consumer_id);"
+    "CREATE TABLE dead_letters("
+    "  id INTEGER PRIMARY KEY AUTOINCREMENT,"
+    "  consumer_id INTEGER NOT NULL,"
+    "  generation INTEGER NOT NULL,"
+    "  seq INTEGER NOT NULL,"
+    "  reason TEXT NOT NULL,"
+    "  error TEXT,"
+    "  attempts INTEGER NOT NULL,"
+    "  first INTEGER NOT NULL,"
+    "  dead INTEGER NOT NULL,"
+    "  state INTEGER NOT NULL,"
+    "  recorded INTEGER NOT NULL,"
+    "  type TEXT NOT NULL,"
+    "  envelope TEXT NOT NULL,"
+    "  data BLOB);"
+    "CREATE INDEX dead_letters_by_consumer ON dead_letters(consumer_id, seq);"
+    "INSERT INTO meta VALUES('log_id', randomblob(16)), ('epoch', 1),"
+    "  ('created', strftime('%Y-%m-%dT%H:%M:%fZ', 'now'));",
+};
+
+static hark_err number(hk_conn *c, const char *sql, int64_t *ret, hark_errinfo *ei)
+{
+    sqlite3_stmt *st = NULL;
+    if (sqlite3_prepare_v2(c->db, sql, -1, &st, NULL) != SQLITE_OK)
+        return hk_conn_fail(c, "examining it", ei);
+    hark_err err = hk_conn_int(c, st, 0, ret, ei);
+    sqlite3_finalize(st);
+    return err;
+}
+
+/* What kind of file is it? *ret_format is 0 for an empty one. */
+static hark_err judge(hk_conn *c, const char *path, int64_t *ret_format, hark_errinfo *ei)
+{
+    int64_t app = 0, format = 0, tables = 0;
+    hark_err err = number(c, "PRAGMA application_id", &app, ei);
+    if (!err)
+        err = number(c, "PRAGMA user_version", &format, ei);
+    if (!err)
+        err = number(c, "SELECT count(*) FROM sqlite_master", &tables, ei);
+    if (err && (sqlite3_errcode(c->db) & 0xff) == SQLITE_NOTADB)
+        return hk_fail(ei, HARK_EFORMAT,
+                       "%s is not a database; name another path, or move the file away", path);
+    if (err)
+        return err;
+    bool empty = app == 0 && format == 0 && tables == 0;
+    if (!empty && (app != HK_SQLITE_APPLICATION_ID || format < 1))
+        return hk_fail(
+            ei, HARK_EFORMAT,
+            "%s is the database of another program (application id 0x%08llx, %lld tables "
+            "and indexes); name another path",
+            path, (unsigned long long)app & 0xffffffff, (long long)tables);
+    if (format > HK_SQLITE_FORMAT)
+        return hk_fail(ei, HARK_EFORMAT,
+                       "%s was made by a newer version (format %lld; this library knows %d); "
+                       "use a newer hark",
+                       path, (long long)format, HK_SQLITE_FORMAT);
+    *ret_format = format;
+    return HARK_OK;
+}
+
+static hark_err use_wal(hk_conn *c, const char *path, hark_errinfo *ei)
+{
+    sqlite3_stmt *st = NULL;
+    bool row = false, wal = false;
+    if (sqlite3_prepare_v2(c->db, "PRAGMA journal_mode = WAL", -1, &st, NULL) != SQLITE_OK)
+        return hk_conn_fail(c, "choosing the write-ahead log", ei);
+    hark_err err = hk_conn_step(c, st, &row, "choosing the write-ahead log", ei);
+    if (!err)
+        wal = row && strcmp((const char *)sqlite3_column_text(st, 0), "wal") == 0;
+    sqlite3_finalize(st);
+    if (!err && !wal)
+        err = hk_fail(ei, HARK_ESTORE,
+                      "%s cannot have a write-ahead log on this file system; choose a local disk",
+                      path);
+    return err;
+}
+
+static hark_err migrate(hk_conn *c, int64_t from, hark_errinfo *ei)
+{
+    char ids[96];
+    hark_err err = hk_conn_exec(c, "BEGIN IMMEDIATE", "beginning to set it up", ei);
+    for (int64_t i = from; !err && i < HK_SQLITE_FORMAT; i++)
+        err = hk_conn_exec(c, migrations[i], "setting up its tables", ei);
+    sqlite3_snprintf(sizeof ids, ids, "PRAGMA application_id = %d; PRAGMA user_version = %d",
+                     HK_SQLITE_APPLICATION_ID, HK_SQLITE_FORMAT);
+    if (!err)
+        err = hk_conn_exec(c, ids, "marking its format", ei);
+    if (!err)
+        err = hk_conn_exec(c, "COMMIT", "setting up its tables", ei);
+    return err;
+}
+
+hark_err hk_schema_open(hk_conn *c, const char *path, hark_errinfo *ei)
+{
+    int64_t format = 0;
+    hark_err err = judge(c, path, &format, ei);
+    if (!err)
+        err = use_wal(c, path, ei);
+    if (!err)
+        err = hk_conn_exec(c,
+                           "PRAGMA synchronous = FULL; PRAGMA cache_size = -16384;"
+                           "PRAGMA temp_store = MEMORY; PRAGMA foreign_keys = OFF",
+                           "setting it up", ei);
+    if (!err && format < HK_SQLITE_FORMAT)
+        err = migrate(c, format, ei);
+    return err;
+}
+
+static hark_err no_meta(const hark_store *s, const char *key, hark_errinfo *ei)
+{
+    return hk_fail(ei, HARK_ECORRUPT, "%s has no %s in its table meta; restore from a backup",
+                   s->path, key);
+}
+
+static hark_err load_log_id(hark_store *s, hark_errinfo *ei)
+{
+    sqlite3_stmt *st = NULL;
+    bool row = false;
+    if (sqlite3_prepare_v2(s->conn.db, "SELECT value FROM meta WHERE key = 'log_id'", -1, &st,
+                           NULL) != SQLITE_OK)
+        return hk_conn_fail(&s->conn, "reading the log's id", ei);
+    hark_err err = hk_conn_step(&s->conn, st, &row, "reading the log's id", ei);
+    if (!err && row && sqlite3_column_bytes(st, 0) == sizeof s->log_id)
+        memcpy(s->log_id, sqlite3_column_blob(st, 0), sizeof s->log_id);
+    else if (!err)
+        err = no_meta(s, "log_id", ei);
+    sqlite3_finalize(st);
+    return err;
+}
+
+/* The newest event is never removed without its place being kept in meta, so this is the highest
+ * sequence ever used. */
+hark_err hk_schema_load(hark_store *s, hark_errinfo *ei)
+{
+    int64_t epoch = 0, first = 0, last = 0, recorded = 0;
+    hark_err err = load_log_id(s, ei);
+    if (!err)
+        err = number(&s->conn, "SELECT value FROM meta WHERE key = 'epoch'", &epoch, ei);
+    if (!err && epoch < 1)
+        err = no_meta(s, "epoch", ei);
+    if (!err)
+        err = number(&s->conn, "SELECT min(seq) FROM events", &first, ei);
+    if (!err)
+        err = number(&s->conn,
+                     "SELECT max(ifnull((SELECT max(seq) FROM events), 0), "
+                     "ifnull((SELECT value FROM meta WHERE key = 'last_sequence'), 0))",
+                     &last, ei);
+    if (!err)
+        err = number(&s->conn,
+                     "SELECT max(ifnull((SELECT recorded FROM events ORDER BY seq DESC LIMIT 1), "
+                     "0), ifnull((SELECT value FROM meta WHERE key = 'last_recorded'), 0))",
+                     &recorded, ei);
+    if (err)
+        return err;
+    s->epoch = (uint64_t)epoch;
+    s->first_public = (uint64_t)first;
+    s->last_public = (uint64_t)last;
+    s->now = s->kept = (hk_place){.last = (uint64_t)last, .recorded = recorded};
+    return HARK_OK;
+}

@@ -1,0 +1,143 @@
+/* store: the state of one open SQLite log, shared by the files of this folder. */
+#ifndef HK_SQLITE_STORE_I_H
+#define HK_SQLITE_STORE_I_H
+
+#include "base/base.h"
+#include "store/sqlite/conn_i.h"
+#include "store/sqlite/lock_i.h"
+#include "store/sqlite/names_i.h"
+#include "store/sqlite/row_i.h"
+
+#include <hark/store.h>
+
+/* Format: see docs/format-sqlite.md. */
+#define HK_SQLITE_APPLICATION_ID 0x6861726b /* "hark" */
+#define HK_SQLITE_FORMAT         1
+
+/* Types that a pattern matches, as one reader has seen them so far. */
+typedef struct hk_type_set {
+    char *pattern;
+    int64_t seen; /* the highest type number looked at */
+    uint8_t *bits;
+    size_t n_bytes;
+    int64_t few[HK_TYPE_CURSORS]; /* the first that match */
+    size_t n_match;
+    size_t n_other; /* that don't, not counting hark's own */
+} hk_type_set;
+
+#define HK_TYPE_SETS 8
+
+/* One connection that reads, for one thread at a time. */
+typedef struct hk_reader {
+    struct hk_reader *next;
+    hk_conn conn;
+    hk_names names[HK_NAME_KINDS];
+    hk_type_set sets[HK_TYPE_SETS];
+    size_t next_set;
+    bool wide; /* the last page had events with extras */
+} hk_reader;
+
+/* What the current group has changed and its end makes final, or undoes. */
+typedef struct hk_place {
+    uint64_t last;
+    int64_t recorded;
+} hk_place;
+
+struct hark_store {
+    char *path; /* absolute, without symbolic links */
+    hk_file_lock *lock;
+    uint8_t log_id[16];
+    uint64_t epoch;
+
+    /* the writer's thread */
+    hk_conn conn;
+    hk_intern names[HK_NAME_KINDS];
+    hk_place now, kept;
+    bool in_group;
+    hark_err broken;  /* not HARK_OK: no more writes */
+    hk_buf attrs;     /* of the event being inserted */
+    unsigned bound;   /* text columns of the insert that hold a value */
+    int wal_pages;    /* in the write-ahead log, */
+    int wal_tried;    /* when a checkpoint was last tried, */
+    int wal_slice;    /* to be tried again after so many more, */
+    int wal_limit;    /* and at most */
+    int64_t next_cut; /* monotonic ns; another program's reader was in the way of the last */
+    int64_t cut_pause;
+
+    /* any thread */
+    pthread_mutex_t lock_public;
+    uint64_t first_public, last_public;
+    pthread_mutex_t lock_readers;
+    pthread_cond_t readers_moved; /* paused, or the last page was given back */
+    hk_reader *idle;
+    size_t n_idle;
+    size_t n_busy; /* pages being read */
+    bool paused;   /* no new page may begin */
+};
+
+/* schema.c */
+hark_err hk_schema_open(hk_conn *c, const char *path, hark_errinfo *ei);
+hark_err hk_schema_load(hark_store *s, hark_errinfo *ei);
+
+/* group.c */
+hark_err hk_group_begin(hark_store *s, hark_errinfo *ei);
+hark_err hk_group_commit(hark_store *s, hark_errinfo *ei);
+void hk_group_rollback(hark_store *s);
+
+/* Remembers an error after which no write may be tried; returns it. */
+hark_err hk_group_note(hark_store *s, hark_err err);
+
+/* append.c */
+hark_err hk_append(hark_store *s, hark_store_append *items, size_t n, hark_errinfo *ei);
+
+/* readers.c */
+hark_err hk_reader_take(hark_store *s, hk_reader **ret, hark_errinfo *ei);
+void hk_reader_give(hark_store *s, hk_reader *r);
+/* Holds back new pages and waits for those being read; false when they took longer. In either case
+ * hk_readers_resume must follow. */
+bool hk_readers_pause(hark_store *s, int64_t timeout_ns);
+void hk_readers_resume(hark_store *s);
+void hk_readers_close(hark_store *s);
+
+/* types.c: NULL set for a NULL pattern */
+hark_err hk_type_set_get(hk_reader *r, const char *pattern, const hk_type_set **ret,
+                         hark_errinfo *ei);
+bool hk_type_set_has(const hk_type_set *t, int64_t type_id);
+bool hk_type_set_by_index(const hk_type_set *t);
+void hk_type_sets_free(hk_reader *r);
+
+/* seek.c: places by binary search */
+hark_err hk_seek_time(hk_conn *c, int64_t recorded, uint64_t first, uint64_t last, uint64_t *ret,
+                      hark_errinfo *ei);
+/* The first version of a subject at or after a sequence; one above the last if there is none. */
+hark_err hk_seek_subject(hk_conn *c, const char *subject, uint64_t seq, int64_t *ret,
+                         hark_errinfo *ei);
+
+/* read.c */
+hark_err hk_read(hark_store *s, const hark_store_query *q, hark_store_page *ret, hark_errinfo *ei);
+
+/* consumer.c */
+hark_err hk_sqlite_consumer_open(hark_store *s, hark_store_consumer *c, hark_errinfo *ei);
+/* ledger.c */
+hark_err hk_sqlite_consumer_save(hark_store *s, const hark_store_save *save, hark_errinfo *ei);
+/* dead.c */
+hark_err hk_dead_add(hark_store *s, const hark_store_save *save, const hark_store_dead *d,
+                     hark_errinfo *ei);
+
+/* ranges.c: the settled set as bytes; see docs/format-sqlite.md */
+void hk_ranges_encode(uint64_t floor, const hark_store_range *ranges, size_t n, hk_buf *ret);
+hark_err hk_ranges_decode(uint64_t floor, const uint8_t *bytes, size_t len, hark_store_range **ret,
+                          size_t *ret_n);
+
+/* wal.c */
+void hk_wal_watch(hark_store *s);
+bool hk_wal_maintain(hark_store *s, int64_t budget_ns);
+void hk_wal_finish(hark_store *s);
+
+/* Binds NULL for a NULL string. */
+static inline void hk_bind_str(sqlite3_stmt *st, int i, const char *s)
+{
+    sqlite3_bind_text(st, i, s, -1, SQLITE_STATIC);
+}
+
+#endif

@@ -1,0 +1,35 @@
+#!/usr/bin/env python3
+"""clang-format has nothing to change in any C file."""
+import shutil
+import subprocess
+import sys
+
+from common import SKIPPED, Case, c_files, main
+
+FOLDERS = ["include", "src", "examples", "tests", "bench", "fuzz"]
+
+
+def check(root, report):
+    files = list(c_files(root, FOLDERS))
+    for path in files:
+        done = subprocess.run(["clang-format", "--dry-run", "-Werror", "--ferror-limit=3",
+                               "--style=file", str(path)],
+                              capture_output=True, text=True, check=False)
+        if done.returncode:
+            report(done.stderr.strip() or f"{path}: clang-format failed")
+    return len(files)
+
+
+STYLE = {".clang-format": "BasedOnStyle: LLVM\nIndentWidth: 4\n"}
+CASES = [
+    Case("well laid out", {**STYLE, "src/a.c": "int f(void) { return 1; }\n"}, None),
+    Case("badly laid out", {**STYLE, "src/a.c": "int f( void ){\n  return 1 ;}\n"},
+         "clang-format-violations"),
+    Case("no C file", STYLE, "looked at nothing"),
+]
+
+if __name__ == "__main__":
+    if not shutil.which("clang-format"):
+        print("clang-format is not installed")
+        sys.exit(SKIPPED)
+    main(check, CASES)
