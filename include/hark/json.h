@@ -211,11 +211,13 @@ HARK_API HARK_MUST hark_err hark_json_decode(const hark_json_table *table, const
  * and NULL strings and raw values are left out; so is the zero of an optional member without a
  * `has` flag if its rules do not allow it (an empty list with .min_len = 1). Numbers that are
  * doubles are written with the fewest digits that read back the same, in every locale. `ret_len`
- * may be NULL. Ownership: *ret is the caller's, NUL-terminated, to be freed with free. Threads:
- * any, as long as nobody writes the struct. Blocks: no. Errors: HARK_ESCHEMA (a value that breaks
- * the table's rules: out of range, no finite number, no UTF-8, unnamed enum value, a required
- * member that is not there, raw text that is no JSON, too deep), HARK_EINVAL (table or arguments),
- * HARK_ENOMEM; `ei` (may be NULL) says where. */
+ * may be NULL.
+ * Ownership: *ret is the caller's, NUL-terminated, to be freed with free.
+ * Threads: any, as long as nobody writes the struct.
+ * Blocks: no.
+ * Errors: HARK_ESCHEMA (a value that breaks the table's rules: out of range, no finite number, no
+ * UTF-8, unnamed enum value, a required member that is not there, raw text that is no JSON, too
+ * deep), HARK_EINVAL (table or arguments), HARK_ENOMEM; `ei` (may be NULL) says where. */
 HARK_API HARK_MUST hark_err hark_json_encode(const hark_json_table *table, const void *from,
                                              char **ret, size_t *ret_len, hark_errinfo *ei);
 

@@ -55,6 +55,8 @@ void hk_buf_free(hk_buf *b);
 /* Length of valid UTF-8 prefix; equals len when the whole is valid (RFC 3629). */
 size_t hk_utf8_valid(const char *s, size_t len);
 char *hk_strdup(const char *s); /* NULL stays NULL */
+/* Zeroed memory on cache lines of its own, for structs with aligned members; free() it. */
+void *hk_zalloc_lines(size_t size);
 /* Strict decimal: digits only, no sign, no overflow. */
 bool hk_parse_u64(const char *s, size_t len, uint64_t *ret);
 
@@ -224,6 +226,30 @@ bool hk_gate_wait(hk_gate *g, unsigned seen, int64_t timeout_ns);
 /* Changes the word and wakes everybody who sleeps; no system call when nobody does. Does not touch
  * the gate after that, so it may lie on the stack of a waiter that then returns. */
 void hk_gate_open(hk_gate *g);
+
+/* A bell: ringing while nobody sleeps is one plain load. The price is the sleeper's, who makes every thread of the process pass a barrier (membarrier(2)) before it looks a last time:
+ *     ringer:  publish something; hk_bell_ring
+ *     sleeper: hk_bell_lie_down; look whether something is there; hk_bell_sleep; hk_bell_get_up */
+typedef struct hk_bell {
+    hk_mark asleep; /* how many are, or are about to be */
+    hk_gate gate;
+} hk_bell;
+void hk_bell_init(hk_bell *b);
+static inline void hk_bell_ring(hk_bell *b)
+{
+    extern bool hk_bell_needs_fence; /* no membarrier on this kernel; set before the first bell */
+    if (HK_UNLIKELY(hk_bell_needs_fence))
+        (void)hk_mark_look(&b->asleep);
+    atomic_signal_fence(memory_order_seq_cst);
+    if (HK_UNLIKELY(atomic_load_explicit(&b->asleep.v, memory_order_relaxed)))
+        hk_gate_open(&b->gate);
+}
+void hk_bell_wake(hk_bell *b); /* wakes a sleeper whatever; for what is rare */
+unsigned hk_bell_lie_down(hk_bell *b);
+void hk_bell_sleep(hk_bell *b, unsigned seen, int64_t timeout_ns);
+void hk_bell_get_up(hk_bell *b);
+/* About a microsecond's pause inside a loop that watches for something. */
+void hk_pause(void);
 
 /* An inbox: nodes from many senders to one receiver. */
 typedef struct hk_node {

@@ -93,7 +93,8 @@ void hk_seqring_evict(hk_seqring *r, uint64_t seq)
     if (atomic_load_explicit(&s->seq, memory_order_relaxed) != seq)
         return;
     /* The next ones will follow soon, and their counts are far away. */
-    hk_ref *soon = atomic_load_explicit(&r->slots[(seq + 8) & r->mask].object, memory_order_relaxed);
+    hk_ref *soon =
+        atomic_load_explicit(&r->slots[(seq + 8) & r->mask].object, memory_order_relaxed);
     if (soon)
         __builtin_prefetch(soon, 1, 3);
     atomic_store_explicit(&s->seq, 0, memory_order_relaxed);

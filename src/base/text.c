@@ -54,6 +54,15 @@ char *hk_strdup(const char *s)
     return s ? strdup(s) : NULL;
 }
 
+void *hk_zalloc_lines(size_t size)
+{
+    size_t whole = (size + HK_CACHELINE - 1) / HK_CACHELINE * HK_CACHELINE;
+    void *p = aligned_alloc(HK_CACHELINE, whole);
+    if (p)
+        memset(p, 0, whole);
+    return p;
+}
+
 bool hk_parse_u64(const char *s, size_t len, uint64_t *ret)
 {
     if (len == 0)

@@ -88,15 +88,13 @@ static void bus_free(hark_bus *bus)
 
 static hark_bus *bus_new(const hark_bus_opts *o)
 {
-    hark_bus *bus =
-        aligned_alloc(HK_CACHELINE, (sizeof *bus + HK_CACHELINE - 1) / HK_CACHELINE * HK_CACHELINE);
+    hark_bus *bus = hk_zalloc_lines(sizeof *bus);
     char *source = hk_strdup(o->source);
     if (!bus || !source) {
         free(bus);
         free(source);
         return NULL;
     }
-    memset(bus, 0, sizeof *bus);
     hk_ref_init(&bus->users, 1);
     hk_ref_init(&bus->holds, 1);
     bus->opts = *o;
@@ -153,7 +151,10 @@ hark_bus *hark_bus_unref(hark_bus *bus)
     while (bus->threads > 0 &&
            hk_cond_wait(&bus->changed, &bus->lock, bus->opts.drain_ms * 1000000))
         ;
+    bool quiet = bus->threads == 0 && hk_count_get(&bus->running) == 0;
     pthread_mutex_unlock(&bus->lock);
+    if (quiet) /* topics hold subscriptions, and these the bus */
+        hk_dispatch_free(&bus->dispatch);
     hk_bus_release(bus);
     return NULL;
 }

@@ -96,17 +96,20 @@ enum { HK_LIVE, HK_BEHIND_RING, HK_CAUGHT_UP };
 enum { HK_LIVE_BATCH = 64 };
 
 typedef struct hk_live {
+    /* read by both sides, or written rarely */
     hk_ring *ring;
     hark_overflow overflow;
-    size_t high; /* HARK_OVERFLOW_WAIT: publishers wait above this */
+    size_t high;      /* HARK_OVERFLOW_WAIT: publishers wait above this */
+    hk_bell bell;     /* for the reader */
     bool pushing;     /* the dispatcher's own copy of mode == LIVE */
     hk_count dropped; /* the dispatcher's */
     hk_mark mode;
     hk_mark full;              /* 1 = counted in the bus's full_subs */
     pthread_mutex_t pull_lock; /* pull style: one reader at a time */
     /* the reader's */
-    hk_mark pos;  /* all up to here was delivered or passed over */
-    bool recheck; /* caught up: read the log once more before the ring */
+    _Alignas(HK_CACHELINE) hk_mark pos; /* all up to here was delivered or passed over */
+    unsigned spin;                      /* how long to watch the gate before sleeping */
+    bool recheck;                       /* caught up: read the log once more before the ring */
     void *batch[HK_LIVE_BATCH];
     size_t at, n;
     hark_event *page[HK_LIVE_BATCH];
@@ -141,15 +144,18 @@ struct hark_sub {
     void (*free_ud)(void *ud);
     int64_t flags;
     hk_mark closed;
-    hk_gate gate;   /* events came, or anything else changed */
-    uint64_t round; /* the dispatcher's: last batch in which it was touched */
+    hk_live *live; /* either */
+    hk_consumer *consumer;
     pthread_mutex_t end_lock;
     pthread_cond_t end_cond;
     bool ended;    /* no more calls, state committed */
     bool joinable; /* and its data given back, its name free */
-    hk_count delivered, acked, retried, rejected, gap_events, gaps;
-    hk_live *live; /* either */
-    hk_consumer *consumer;
+    /* the dispatcher's */
+    _Alignas(HK_CACHELINE) hk_gate gate; /* consumers: events came, or anything else changed */
+    uint64_t round;                      /* last batch in which it was touched */
+    /* the threads' that deliver */
+    _Alignas(HK_CACHELINE) hk_count delivered;
+    hk_count acked, retried, rejected, gap_events, gaps;
 };
 
 struct hark_delivery {
@@ -190,9 +196,9 @@ struct hark_bus {
     hark_sub *subs;
     hk_mark subs_generation;
     size_t threads;
-    hk_count running;   /* handlers that run, deliveries that are out */
-    hk_count full_subs; /* waiting subscribers whose ring is full */
-    hk_gate room;       /* opened when full_subs falls */
+    hk_count full_subs;                      /* waiting subscribers whose ring is full */
+    hk_gate room;                            /* opened when full_subs falls */
+    _Alignas(HK_CACHELINE) hk_count running; /* handlers that run, deliveries that are out */
 };
 
 /* bus.c */
@@ -249,6 +255,7 @@ hark_err hk_live_open(hark_sub *s, const hark_sub_opts *o);
 void hk_live_free(hark_sub *s);
 void hk_live_push(hark_sub *s, hark_event *e); /* the dispatcher's; takes over a reference */
 hark_err hk_live_start(hark_sub *s);
+void hk_live_ring(hark_sub *s); /* the dispatcher's, after pushing */
 void hk_live_closed(hark_sub *s);
 hark_err hk_live_next(hark_sub *s, int64_t timeout_ns, hark_delivery **ret);
 

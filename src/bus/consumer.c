@@ -193,12 +193,13 @@ void hk_consumer_saved(hk_consumer *c, bool ok)
 /* ---- reading
  * ----------------------------------------------------------------------------------------- */
 
+/* Under the lock. One at a time: who notes one hands it out before anything else. */
 static void note_gap(hk_consumer *c, uint64_t from, uint64_t to)
 {
     hk_sub_gap(c->sub, from, to);
     if (!(c->sub->flags & HARK_SUB_GAPS))
         return;
-    c->gap_from = c->gap_to && c->gap_from < from ? c->gap_from : from;
+    c->gap_from = from;
     c->gap_to = to;
 }
 
@@ -250,7 +251,7 @@ static bool read_more(hk_consumer *c)
     if (page.gap > after)
         note_gap(c, after + 1, page.gap);
     bool ok = arrive(c, &page);
-    if (c->workers > 1)
+    if (c->workers > 1 || !s->fn)
         hk_gate_open(&s->gate);
     return ok;
 }
@@ -277,17 +278,28 @@ static void fill_delivery(hk_consumer *c, hark_delivery *d, const hk_started *st
     d->generation = c->generation;
 }
 
-/* Under the lock: one delivery that may start now. */
+static bool may_deliver(hk_consumer *c)
+{
+    return !hk_mark_get(&c->sub->closed) && hk_bus_accepts(c->sub->bus);
+}
+
+static bool take_gap(hk_consumer *c, hark_delivery *d)
+{
+    if (!c->gap_to)
+        return false;
+    hk_sub_deliver(c->sub, d, NULL);
+    d->seq = d->gap_to = c->gap_to;
+    d->gap_from = c->gap_from;
+    c->gap_to = 0;
+    return true;
+}
+
+/* Under the lock, which it gives up while it reads: one delivery that may start now. */
 static bool start_one(hk_consumer *c, hark_delivery *d)
 {
     hk_started st;
-    if (c->gap_to) {
-        hk_sub_deliver(c->sub, d, NULL);
-        d->seq = d->gap_to = c->gap_to;
-        d->gap_from = c->gap_from;
-        c->gap_to = 0;
+    if (take_gap(c, d))
         return true;
-    }
     while (hk_core_start(c->core, now(), &st)) {
         c->running++;
         if (!st.payload) {
@@ -295,16 +307,19 @@ static bool start_one(hk_consumer *c, hark_delivery *d)
             pthread_mutex_unlock(&c->lock);
             hark_event *e = read_one(c->sub, st.seq, &err);
             pthread_mutex_lock(&c->lock);
-            if (e) {
+            if (e)
                 hk_item_payload_set(c->core, st.item, e);
-            } else if (err) { /* the store is in trouble: later */
+            if (err || !may_deliver(c)) { /* the store is in trouble, or closed meanwhile: later */
                 hk_core_unstart(c->core, st.item);
                 c->running--;
                 return false;
-            } else { /* no longer retained: an explicit gap */
+            }
+            if (!e) { /* no longer retained: an explicit gap */
                 note_gap(c, st.seq, st.seq);
-                hk_core_settle(c->core, st.item, HARK_ACK, 0, NULL, now());
+                (void)hk_core_settle(c->core, st.item, HARK_ACK, 0, NULL, now());
                 c->running--;
+                if (take_gap(c, d))
+                    return true;
                 continue;
             }
         }
@@ -342,7 +357,7 @@ static hark_err next(hark_sub *s, int64_t timeout_ns, hark_delivery *d)
     for (;;) {
         bool trouble = false;
         unsigned seen = hk_gate_look(&s->gate); /* before looking at anything else */
-        if (hk_mark_get(&s->closed) || !hk_bus_accepts(s->bus)) {
+        if (!may_deliver(c)) {
             unlock(c);
             return HARK_ECLOSED;
         }
@@ -350,9 +365,8 @@ static hark_err next(hark_sub *s, int64_t timeout_ns, hark_delivery *d)
             unlock(c);
             return HARK_OK;
         }
-        if (!c->reading && hk_core_room(c->core) > 0 &&
-            hk_core_covered(c->core) < hk_bus_visible(s->bus)) {
-            trouble = !read_more(c);
+        if (hk_core_room(c->core) > 0 && hk_core_covered(c->core) < hk_bus_visible(s->bus)) {
+            trouble = c->reading || !read_more(c); /* who else reads may fail */
             if (!trouble)
                 continue;
         }
@@ -405,8 +419,7 @@ hark_err hk_consumer_settle(hark_delivery *d, hark_verdict verdict)
         hk_core_unstart(c->core, d->item);
         err = HARK_ECLOSED;
     } else {
-        hk_core_settle(c->core, d->item, verdict, delay_ns, d->error, now());
-        count_verdict(s, verdict);
+        count_verdict(s, hk_core_settle(c->core, d->item, verdict, delay_ns, d->error, now()));
     }
     c->running--;
     bool others = c->workers > 1 || !s->fn;

@@ -126,7 +126,6 @@ hark_err hark_delivery_publish(hark_delivery *d, const hark_event_spec *spec, ha
     unsigned flags = HK_PUB_INSIDE;
     if (!s.id && d->sub->name && d->event) {
         derive_id(d, id);
-        d->ordinal++;
         s.id = id;
         flags |= HK_PUB_FIRST_STANDS;
     }
@@ -136,5 +135,8 @@ hark_err hark_delivery_publish(hark_delivery *d, const hark_event_spec *spec, ha
         const char *given = hark_event_correlationid(d->event);
         s.correlationid = given ? given : hark_event_id(d->event);
     }
-    return hk_publish(d->sub->bus, &s, flags, ret, NULL);
+    err = hk_publish(d->sub->bus, &s, flags, ret, NULL);
+    if (!err && flags & HK_PUB_FIRST_STANDS)
+        d->ordinal++; /* not after a failure: the repeat must get the same id */
+    return err;
 }

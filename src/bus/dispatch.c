@@ -138,6 +138,14 @@ static hk_topic *topic_of(hark_bus *bus, const hark_event *e)
     return t;
 }
 
+static void wake(hark_sub *s)
+{
+    if (s->live)
+        hk_live_ring(s);
+    else
+        hk_gate_open(&s->gate);
+}
+
 /* Remembers whom to wake at the end of the batch; wakes at once when it cannot. */
 static void touch(hk_dispatch *d, hark_sub *s)
 {
@@ -147,7 +155,7 @@ static void touch(hk_dispatch *d, hark_sub *s)
         size_t cap = d->cap_touched ? d->cap_touched * 2 : 64;
         hark_sub **touched = realloc(d->touched, cap * sizeof(hark_sub *));
         if (!touched) {
-            hk_gate_open(&s->gate);
+            wake(s);
             return;
         }
         d->touched = touched;
@@ -174,8 +182,6 @@ static void hand_out(hark_bus *bus, hk_topic *t, hark_event *e)
 void hk_dispatch_all(hark_bus *bus, hark_event *const *events, size_t n)
 {
     hk_dispatch *d = &bus->dispatch;
-    d->round++;
-    d->n_touched = 0;
     for (size_t i = 0; i < n; i++) {
         hk_topic *t = topic_of(bus, events[i]);
         if (t)
@@ -183,6 +189,5 @@ void hk_dispatch_all(hark_bus *bus, hark_event *const *events, size_t n)
         else /* no memory to find out for whom it is: live ones find it missing, see hk_live_push */
             hark_event_unref(events[i]);
     }
-    for (size_t i = 0; i < d->n_touched; i++)
-        hk_gate_open(&d->touched[i]->gate);
+    wake_touched(d);
 }

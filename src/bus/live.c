@@ -12,6 +12,7 @@
  * or the reader's second look sees the event in the log. */
 #include "bus/bus_i.h"
 
+#include <sched.h>
 #include <stdlib.h>
 
 /* When memory or the store fails, it is tried again after so long. */
@@ -19,7 +20,7 @@
 
 hark_err hk_live_open(hark_sub *s, const hark_sub_opts *o)
 {
-    hk_live *l = calloc(1, sizeof *l);
+    hk_live *l = hk_zalloc_lines(sizeof *l);
     if (!l)
         return HARK_ENOMEM;
     size_t ring = o->ring ? o->ring : 1024;
@@ -31,6 +32,8 @@ hark_err hk_live_open(hark_sub *s, const hark_sub_opts *o)
         return HARK_ENOMEM;
     }
     l->pushing = true;
+    l->spin = 8;
+    hk_bell_init(&l->bell);
     pthread_mutex_init(&l->pull_lock, NULL);
     hk_mark_set(&l->pos, hk_bus_visible(s->bus));
     s->live = l;
@@ -63,11 +66,12 @@ void hk_live_free(hark_sub *s)
 
 static void set_full(hark_sub *s, bool full)
 {
-    if (hk_mark_get(&s->live->full) == full || (full && hk_mark_get(&s->closed)) ||
-        !hk_mark_move(&s->live->full, !full, full))
+    if (hk_mark_get_strong(&s->live->full) == full || !hk_mark_move(&s->live->full, !full, full))
         return;
     if (full) {
         (void)hk_count_add(&s->bus->full_subs, 1);
+        if (hk_mark_get_strong(&s->closed)) /* nobody would empty it */
+            set_full(s, false);
     } else {
         (void)hk_count_sub(&s->bus->full_subs, 1);
         hk_gate_open(&s->bus->room);
@@ -94,6 +98,11 @@ static void overflow(hark_sub *s, hark_event *e)
     (void)hk_mark_swap(&l->mode, HK_BEHIND_RING);
     if (l->overflow == HARK_OVERFLOW_WAIT)
         set_full(s, true);
+}
+
+void hk_live_ring(hark_sub *s)
+{
+    hk_bell_ring(&s->live->bell);
 }
 
 void hk_live_push(hark_sub *s, hark_event *e)
@@ -242,6 +251,38 @@ static hark_delivery *run_handlers(hark_sub *s, hark_delivery *d)
     return d;
 }
 
+static bool something(hark_sub *s)
+{
+    return hk_ring_count(s->live->ring) > 0 || hk_mark_get(&s->live->mode) == HK_BEHIND_RING ||
+           !may_deliver(s);
+}
+
+/* Watches the ring for a while. The time grows while watching pays, and shrinks while it does not. */
+static bool watch(hark_sub *s)
+{
+    enum { LEAST = 4, MOST = 64 };
+    unsigned *spin = &s->live->spin;
+    for (unsigned i = 0; i < *spin; i++) {
+        sched_yield(); /* to a publisher or another reader, if there are more than cores */
+        hk_pause();    /* so that a few events come together */
+        if (something(s)) {
+            *spin = *spin < MOST / 2 ? *spin * 2 : MOST;
+            return true;
+        }
+    }
+    *spin = *spin / 2 > LEAST ? *spin / 2 : LEAST;
+    return false;
+}
+
+/* Until something is there, or for a while when memory or the log failed. */
+static void rest(hark_sub *s, int64_t timeout_ns)
+{
+    unsigned seen = hk_bell_lie_down(&s->live->bell);
+    if (!something(s))
+        hk_bell_sleep(&s->live->bell, seen, timeout_ns);
+    hk_bell_get_up(&s->live->bell);
+}
+
 static void *live_main(void *arg)
 {
     hark_sub *s = arg;
@@ -249,16 +290,17 @@ static void *live_main(void *arg)
     (void)hk_role_set(HK_ROLE_HANDLER);
     hark_delivery *d = delivery_new(s);
     for (;;) {
-        unsigned seen = hk_gate_look(&s->gate);
         hk_bus_running(bus, 1);
         if (!d)
             d = delivery_new(s);
-        d = run_handlers(s, d);
+        do
+            d = run_handlers(s, d);
+        while (d && may_deliver(s) && !s->live->recheck && watch(s));
         hk_bus_running(bus, -1);
         if (!may_deliver(s))
             break;
         bool trouble = !d || s->live->recheck; /* no memory, or the log cannot be read just now */
-        (void)hk_gate_wait(&s->gate, seen, trouble ? TROUBLE_NS : -1);
+        rest(s, trouble ? TROUBLE_NS : -1);
     }
     if (d) {
         d->event = NULL;
@@ -283,13 +325,15 @@ hark_err hk_live_start(hark_sub *s)
 void hk_live_closed(hark_sub *s)
 {
     set_full(s, false);
+    hk_bell_wake(&s->live->bell);
+    if (!s->fn) /* it has no thread that would say so */
+        hk_sub_ended(s);
 }
 
 hark_err hk_live_next(hark_sub *s, int64_t timeout_ns, hark_delivery **ret)
 {
     int64_t deadline = timeout_ns < 0 ? 0 : hk_mono_ns() + timeout_ns;
     for (;;) {
-        unsigned seen = hk_gate_look(&s->gate);
         if (!may_deliver(s))
             return HARK_ECLOSED;
         hark_delivery *d = calloc(1, sizeof *d);
@@ -308,6 +352,6 @@ hark_err hk_live_next(hark_sub *s, int64_t timeout_ns, hark_delivery **ret)
         int64_t left = timeout_ns < 0 ? TROUBLE_NS : deadline - hk_mono_ns();
         if (left <= 0)
             return HARK_ETIMEDOUT;
-        (void)hk_gate_wait(&s->gate, seen, left < TROUBLE_NS ? left : TROUBLE_NS);
+        rest(s, left < TROUBLE_NS ? left : TROUBLE_NS);
     }
 }

@@ -63,7 +63,7 @@ static void sub_free(hark_sub *s)
 static hark_sub *sub_new(hark_bus *bus, const char *pattern, hark_handler_fn fn, void *ud,
                          const hark_sub_opts *o)
 {
-    hark_sub *s = calloc(1, sizeof *s);
+    hark_sub *s = hk_zalloc_lines(sizeof *s);
     char *copy = hk_strdup(pattern);
     if (!s || !copy) {
         free(s);
@@ -126,14 +126,19 @@ static void list_remove(hark_sub *s)
         hk_sub_release(s);
 }
 
-/* From here on dispatch sees it. */
-static void list_activate(hark_sub *s)
+/* From here on dispatch sees it, and so does a drain; one that began before is seen here. */
+static hark_err list_activate(hark_sub *s, hark_errinfo *ei)
 {
     hark_bus *bus = s->bus;
+    hark_err err = HARK_OK;
     pthread_mutex_lock(&bus->lock);
-    hk_mark_set(&s->closed, 0);
+    if (!hk_bus_accepts(bus))
+        err = hk_fail(ei, HARK_ECLOSED, "the bus is closed or draining");
+    else
+        hk_mark_set(&s->closed, 0);
     hk_mark_set(&bus->subs_generation, hk_mark_get(&bus->subs_generation) + 1);
     pthread_mutex_unlock(&bus->lock);
+    return err;
 }
 
 static hark_err open_sub(hark_sub *s, const hark_sub_opts *o, hark_errinfo *ei)
@@ -142,11 +147,10 @@ static hark_err open_sub(hark_sub *s, const hark_sub_opts *o, hark_errinfo *ei)
     if (err)
         return err;
     err = o->consumer ? hk_consumer_open(s, o, ei) : hk_live_open(s, o);
-    if (!err) {
-        list_activate(s);
-        if (s->fn)
-            err = o->consumer ? hk_consumer_start(s) : hk_live_start(s);
-    }
+    if (!err)
+        err = list_activate(s, ei);
+    if (!err && s->fn)
+        err = o->consumer ? hk_consumer_start(s) : hk_live_start(s);
     if (err) {
         hk_mark_set(&s->closed, 1);
         list_remove(s);

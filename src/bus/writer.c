@@ -112,6 +112,8 @@ static void *writer_main(void *arg)
     hk_writer *w = &bus->writer;
     (void)hk_role_set(HK_ROLE_WRITER);
     for (;;) {
+        /* Before looking at anything, so that no push, wake or stop in between is slept through. */
+        unsigned seen = hk_gate_look(&w->inbox.gate);
         sort_in(w, hk_inbox_take(&w->inbox));
         int64_t wait = patience(w);
         if (wait == 0)
@@ -119,7 +121,7 @@ static void *writer_main(void *arg)
         else if (may_end(w, wait))
             break;
         else if (!maintain(bus))
-            hk_inbox_wait(&w->inbox, wait);
+            (void)hk_gate_wait(&w->inbox.gate, seen, wait);
     }
     hk_mark_set_strong(&bus->gate, HK_CLOSED);
     for (hk_work *save; (save = hk_list_shift(&w->saves));)
@@ -131,8 +133,8 @@ static void *writer_main(void *arg)
 hark_err hk_writer_start(hark_bus *bus)
 {
     pthread_mutex_lock(&bus->lock);
-    hark_err err = HARK_OK;
-    if (!bus->writer.running) {
+    hark_err err = hk_mark_get(&bus->writer.stopping) ? HARK_ECLOSED : HARK_OK;
+    if (!err && !bus->writer.running) {
         err = hk_thread_start(&bus->writer.thread, "hark-writer", writer_main, bus);
         bus->writer.running = err == HARK_OK;
     }
@@ -145,8 +147,8 @@ void hk_writer_stop(hark_bus *bus)
     pthread_mutex_lock(&bus->lock);
     bool running = bus->writer.running;
     bus->writer.running = false;
+    hk_mark_set_strong(&bus->writer.stopping, 1); /* from here on none is started */
     pthread_mutex_unlock(&bus->lock);
-    hk_mark_set_strong(&bus->writer.stopping, 1);
     if (running) {
         hk_inbox_wake(&bus->writer.inbox);
         pthread_join(bus->writer.thread, NULL);

@@ -229,22 +229,23 @@ static void retry(hk_core *c, hk_item *item, int64_t delay_ns, hk_now now)
             defer(c, behind);
 }
 
-void hk_core_settle(hk_core *c, hk_item *item, hark_verdict verdict, int64_t delay_ns,
-                    const char *error, hk_now now)
+hark_verdict hk_core_settle(hk_core *c, hk_item *item, hark_verdict verdict, int64_t delay_ns,
+                            const char *error, hk_now now)
 {
     stop_running(c, item);
     if (verdict == HARK_ACK) {
         ack(c, item);
-        return;
+        return HARK_ACK;
     }
     end_attempt(c, item, verdict, error, now);
     bool last = c->opts.max_attempts >= 0 && item->attempts >= c->opts.max_attempts;
     if (verdict == HARK_RETRY && !last) {
         retry(c, item, delay_ns, now);
-        return;
+        return HARK_RETRY;
     }
     hk_item_move(item, HK_DYING); /* keeps its payload: the dead letter copies it */
     hk_item_dirty(c, item);
+    return HARK_REJECT;
 }
 
 void hk_core_unstart(hk_core *c, hk_item *item)

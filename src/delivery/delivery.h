@@ -30,7 +30,7 @@ typedef struct hk_item hk_item;
 
 typedef struct hk_core_opts {
     size_t workers;         /* items RUNNING at a time */
-    size_t window;          /* items in memory with their payload */
+    size_t window;          /* items in memory only: read, not settled, not in the ledger */
     size_t max_deferred;    /* items in the ledger */
     int64_t retry_delay_ns; /* fixed */
     int64_t max_attempts;   /* -1 = no limit */
@@ -61,8 +61,9 @@ void hk_core_cover(hk_core *c, uint64_t upto);
 uint64_t hk_core_covered(const hk_core *c);
 
 /* The handler's answer. delay_ns -1 = the policy's. After HARK_ACK the lane is free at once, else
- * when it is saved. The item is invalid after the call. `error` is copied. */
-void hk_core_settle(hk_core *c, hk_item *item, hark_verdict verdict, int64_t delay_ns,
+ * when it is saved. The item is invalid after the call. `error` is copied. Returns what comes of it:
+ * HARK_REJECT also for a retry after the last attempt. */
+hark_verdict hk_core_settle(hk_core *c, hk_item *item, hark_verdict verdict, int64_t delay_ns,
                     const char *error, hk_now now);
 /* A started item that will not be worked on: it is as if it had never started. */
 void hk_core_unstart(hk_core *c, hk_item *item);

@@ -117,9 +117,8 @@ void hk_item_payload_set(hk_core *c, hk_item *item, void *payload)
 {
     assert(!item->payload);
     item->payload = payload;
-    if (!item->counted)
-        c->n_memory++;
-    item->counted = true;
+    item->counted = !item->has_row; /* the ledger counts those that have a row */
+    c->n_memory += item->counted;
 }
 
 void *hk_item_payload(const hk_item *item)

@@ -137,7 +137,8 @@ hark_err hk_attr_check(const char *name, const char *value, size_t len, size_t m
     if (len > max)
         return hk_fail(ei, HARK_ETOOBIG, "attribute %s has %zu bytes; at most %zu", name, len, max);
     hark_err err = check_text(name, value, len, ei);
-    return err ? err : check_form(name, value, ei);
+    bool has_form = *name == 'd' || *name == 's'; /* dataschema, datacontenttype, source */
+    return err || !has_form ? err : check_form(name, value, ei);
 }
 
 hark_err hk_ext_name_check(const char *name, hark_errinfo *ei)

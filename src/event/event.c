@@ -15,13 +15,16 @@ const char *const hk_attr_names[HK_AT_COUNT] = {"type",         "id",
 /* The spec's strings in HK_AT_ order, with lengths: what will be copied. */
 typedef struct plan {
     const char *s[HK_AT_COUNT];
-    size_t len[HK_AT_COUNT];
+    size_t len[HK_AT_COUNT]; /* of those that are given */
+    uint8_t given[HK_AT_COUNT];
+    size_t n_given;
     hark_ext ext[HARK_EXTENSIONS_MAX]; /* those that are not in s */
     size_t n_ext;
-    size_t ext_bytes;
+    size_t bytes; /* of all of them in the block */
     int64_t version;
     const void *data;
     size_t data_len;
+    const char *standard_source; /* checked when it was set */
     char fresh_id[HK_UUID_TEXT + 1];
 } plan;
 
@@ -103,8 +106,9 @@ static bool plain(const hark_event_spec *spec)
 
 static hark_err check_plan(const plan *p, hark_errinfo *ei)
 {
-    for (size_t i = 0; i < HK_AT_COUNT; i++) {
-        if (!p->s[i] || p->s[i] == p->fresh_id)
+    for (size_t k = 0; k < p->n_given; k++) {
+        size_t i = p->given[k];
+        if (p->s[i] == p->fresh_id || p->s[i] == p->standard_source)
             continue;
         hark_err err = hk_attr_check(hk_attr_names[i], p->s[i], p->len[i],
                                      i == HK_AT_TYPE ? HARK_TYPE_MAX : HARK_ATTR_MAX, ei);
@@ -119,11 +123,30 @@ static hark_err check_plan(const plan *p, hark_errinfo *ei)
     return HARK_OK;
 }
 
+/* Which attributes there are, and how long: the loops over them all start from here. */
+static size_t list_given(plan *p, bool is_plain)
+{
+    static const uint8_t few[] = {HK_AT_TYPE, HK_AT_ID, HK_AT_SOURCE, HK_AT_CONTENTTYPE};
+    size_t n = is_plain ? sizeof few : HK_AT_COUNT, bytes = 0;
+    p->n_given = 0;
+    for (size_t k = 0; k < n; k++) {
+        size_t i = is_plain ? few[k] : k;
+        if (!p->s[i])
+            continue;
+        p->given[p->n_given++] = (uint8_t)i;
+        p->len[i] = p->s[i] == p->fresh_id ? HK_UUID_TEXT : strlen(p->s[i]);
+        bytes += p->len[i] + 1;
+    }
+    for (size_t i = 0; i < p->n_ext; i++)
+        bytes += strlen(p->ext[i].name) + strlen(p->ext[i].value) + 2 + sizeof(hk_ext_entry);
+    return bytes;
+}
+
 static hark_err make_plan(plan *p, const hark_event_spec *spec, const char *source, int64_t now_ns,
                           unsigned flags, hark_errinfo *ei)
 {
     memset(p->s, 0, sizeof p->s);
-    p->n_ext = p->ext_bytes = 0;
+    p->n_ext = 0;
     p->version = spec->dataversion;
     hark_err err = plan_data(p, spec, ei);
     if (err)
@@ -131,10 +154,12 @@ static hark_err make_plan(plan *p, const hark_event_spec *spec, const char *sour
     p->s[HK_AT_TYPE] = spec->type;
     p->s[HK_AT_ID] = spec->id ? spec->id : p->fresh_id;
     p->s[HK_AT_SOURCE] = spec->source ? spec->source : source;
+    p->standard_source = source;
     p->s[HK_AT_CONTENTTYPE] = spec->datacontenttype ? spec->datacontenttype
                               : spec->json          ? "application/json"
                                                     : NULL;
-    if (!plain(spec)) {
+    bool is_plain = plain(spec);
+    if (!is_plain) {
         p->s[HK_AT_SUBJECT] = spec->subject;
         p->s[HK_AT_KEY] = spec->key;
         p->s[HK_AT_SCHEMA] = spec->dataschema;
@@ -157,10 +182,7 @@ static hark_err make_plan(plan *p, const hark_event_spec *spec, const char *sour
                        INT32_MAX);
     if (!spec->id)
         hk_uuid7(now_ns, p->fresh_id);
-    for (size_t i = 0; i < HK_AT_COUNT; i++)
-        p->len[i] = !p->s[i] ? 0 : p->s[i] == p->fresh_id ? HK_UUID_TEXT : strlen(p->s[i]);
-    for (size_t i = 0; i < p->n_ext; i++)
-        p->ext_bytes += strlen(p->ext[i].name) + strlen(p->ext[i].value) + 2;
+    p->bytes = list_given(p, is_plain);
     return flags & HK_EVENT_TRUSTED ? HARK_OK : check_plan(p, ei);
 }
 
@@ -204,9 +226,7 @@ hark_err hk_event_make(const hark_event_spec *spec, const char *source, int64_t 
                        "attribute time is '%.40s'; it must be RFC 3339, like 2026-01-31T12:00:00Z",
                        p.s[HK_AT_TIME]);
     bool inside = p.data_len <= HK_INLINE_DATA;
-    size_t need = sizeof(hark_event) + p.ext_bytes + p.n_ext * sizeof(hk_ext_entry) + 32 + extra;
-    for (size_t i = 0; i < HK_AT_COUNT; i++)
-        need += p.len[i] + 1;
+    size_t need = sizeof(hark_event) + p.bytes + 32 + extra;
     if (need + (inside ? p.data_len : 0) > UINT16_MAX)
         return hk_fail(ei, HARK_ETOOBIG, "the attributes have %zu bytes; at most 56 KiB together",
                        need);
@@ -224,11 +244,11 @@ hark_err hk_event_make(const hark_event_spec *spec, const char *source, int64_t 
     e->footprint = (uint32_t)(need + p.data_len);
     e->type_len = (uint16_t)p.len[HK_AT_TYPE];
     char *to = (char *)(e + 1);
-    for (size_t i = 0; i < HK_AT_COUNT; i++)
-        if (p.s[i])
-            to = put_string(e, to, p.s[i], p.len[i], &e->at[i]);
-        else
-            e->at[i] = 0;
+    memset(e->at, 0, sizeof e->at);
+    for (size_t k = 0; k < p.n_given; k++) {
+        size_t i = p.given[k];
+        to = put_string(e, to, p.s[i], p.len[i], &e->at[i]);
+    }
     to = put_extensions(e, to, &p);
     e->data = !p.data ? NULL : inside ? to : outside;
     if (p.data) {

@@ -108,7 +108,7 @@ def check_src(root, report):
         if folder is None:
             report(f"src/{relative}: its folder has no rule in tests/check/layers.py")
             continue
-        test = path.stem.endswith("_test")
+        test = path.stem.endswith(("_test", "_test_i"))
         code = without_comments(path.read_text(encoding="utf-8"))
         wrong = check_header_name(src, path, folder)
         if wrong:

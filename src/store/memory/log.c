@@ -20,10 +20,9 @@ static hark_err mem_open(const char *rest, const hark_store_opts *opts, const ha
                        "store URL 'memory:%.80s': nothing may follow 'memory:'; use memory: or "
                        "sqlite:PATH",
                        rest);
-    hark_store *s = aligned_alloc(HK_CACHELINE, sizeof *s);
+    hark_store *s = hk_zalloc_lines(sizeof *s);
     if (!s)
         return hk_fail(ei, HARK_ENOMEM, "no memory for the store");
-    memset(s, 0, sizeof *s);
     if (hk_tail_init(&s->tail, opts->retain_events, opts->retain_bytes)) {
         free(s);
         return hk_fail(ei, HARK_ENOMEM, "no memory to retain %zu events", opts->retain_events);
