@@ -1,5 +1,5 @@
 /* flight: see flight.h. The publisher sleeps only when `depth` events are in flight, and is woken
- * by the first receipt after that.
+ * once a quarter of them has landed.
  */
 #include "flight.h"
 
@@ -13,7 +13,7 @@ typedef struct flight {
     pthread_mutex_t lock;
     pthread_cond_t landed;
     long done;
-    bool sleeping;
+    long wanted; /* the publisher sleeps until so many are done; 0 = it does not sleep */
 } flight;
 
 typedef struct ticket {
@@ -51,8 +51,9 @@ static void on_receipt(hark_err err, const hark_receipt *receipt, void *ud)
     t->took = bench_ns() - t->start;
     pthread_mutex_lock(&f->lock);
     f->done++;
-    bool wake = f->sleeping;
-    f->sleeping = false;
+    bool wake = f->wanted && f->done >= f->wanted;
+    if (wake)
+        f->wanted = 0;
     pthread_mutex_unlock(&f->lock);
     if (wake)
         pthread_cond_signal(&f->landed);
@@ -62,10 +63,10 @@ static void wait_until_done(flight *f, long done)
 {
     pthread_mutex_lock(&f->lock);
     while (f->done < done) {
-        f->sleeping = true;
+        f->wanted = done;
         pthread_cond_wait(&f->landed, &f->lock);
     }
-    f->sleeping = false;
+    f->wanted = 0;
     pthread_mutex_unlock(&f->lock);
 }
 
@@ -81,7 +82,7 @@ void flight_publish(hark_bus *bus, long events, long depth, bench_lat *lat)
     long known_done = 0; /* looked up only when the known count does not do */
     for (long i = 0; i < events; i++) {
         if (i - known_done >= depth) {
-            wait_until_done(&f, i - depth + 1);
+            wait_until_done(&f, i - depth + 1 + depth / 4);
             pthread_mutex_lock(&f.lock);
             known_done = f.done;
             pthread_mutex_unlock(&f.lock);

@@ -388,6 +388,14 @@ HARK_API hark_err hark_ctx_problem_of(hark_ctx *c, hark_err err);
  */
 HARK_API HARK_MUST hark_err hark_ctx_publish(hark_ctx *c, const hark_event_spec *spec);
 
+/* Publishes a struct as JSON through its field table; the spec gives the rest and no data.
+ * Ownership: everything is copied.
+ * Threads: as hark_ctx_publish.
+ * Blocks: no.
+ * Errors: as hark_ctx_publish; HARK_ESCHEMA (the struct breaks the table's rules). */
+HARK_API HARK_MUST hark_err hark_ctx_publish_json(hark_ctx *c, const hark_event_spec *spec,
+                                                  const hark_json_table *table, const void *from);
+
 /* Called with the outcome of a publish, to compose the reply; receipt is NULL unless err is OK. */
 typedef hark_err (*hark_ctx_published_fn)(hark_ctx *c, hark_err err, const hark_receipt *receipt,
                                           void *ud);

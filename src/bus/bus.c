@@ -82,6 +82,7 @@ static void bus_free(hark_bus *bus)
     free(bus->source);
     pthread_rwlock_destroy(&bus->store_lock);
     pthread_mutex_destroy(&bus->lock);
+    pthread_mutex_destroy(&bus->writer.role);
     pthread_cond_destroy(&bus->changed);
     free(bus);
 }
@@ -105,6 +106,7 @@ static hark_bus *bus_new(const hark_bus_opts *o)
     hk_gate_init(&bus->room);
     hk_inbox_init(&bus->writer.inbox);
     hk_gate_init(&bus->writer.room);
+    pthread_mutex_init(&bus->writer.role, NULL);
     return bus;
 }
 

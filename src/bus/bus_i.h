@@ -56,7 +56,9 @@ typedef struct hk_writer {
     hk_mark stopping;
     bool running; /* under the bus's lock */
     pthread_t thread;
-    /* the writer thread's */
+    pthread_mutex_t role; /* who writes: the thread, or a publisher that found nobody at it */
+    /* of whoever has the role */
+    unsigned led; /* groups led by publishers */
     hk_list backlog, jobs, saves;
     int64_t saves_since_ns; /* when the oldest lazy save came; 0 = none */
     int64_t retry_at_ns;    /* after a failed group: no save before this */
@@ -224,6 +226,9 @@ void hk_request_ignore(hark_err err, const hark_receipt *receipt, void *ud);
 hark_err hk_writer_start(hark_bus *bus); /* once; later calls do nothing */
 void hk_writer_stop(hark_bus *bus);      /* commits what is there; afterwards all is refused */
 void hk_writer_push(hark_bus *bus, hk_work *work);
+/* Commits on the caller's own thread if nobody writes and nothing is queued: no hand-over to the
+ * writer and back. False, and nothing done, when somebody else is at it. */
+bool hk_writer_lead(hark_bus *bus, hk_work *work);
 /* Runs a job on the writer and waits. */
 hark_err hk_writer_run(hark_bus *bus, hark_err (*run)(hark_bus *, void *, hark_errinfo *), void *ud,
                        hark_errinfo *ei);

@@ -15,6 +15,24 @@ void hk_dispatch_init(hk_dispatch *d)
     *d = (hk_dispatch){0};
 }
 
+static void wake(hark_sub *s)
+{
+    if (s->live)
+        hk_live_ring(s);
+    else
+        hk_gate_open(&s->gate);
+}
+
+/* Wakes whom the events so far concern. Before a topic lets go of its subscribers too: the list of
+ * those to be woken relies on the topics' holds. */
+static void wake_touched(hk_dispatch *d)
+{
+    for (size_t i = 0; i < d->n_touched; i++)
+        wake(d->touched[i]);
+    d->n_touched = 0;
+    d->round++;
+}
+
 static void topic_clear(hk_topic *t)
 {
     for (size_t i = 0; i < t->n_subs; i++)
@@ -26,6 +44,7 @@ static void topic_clear(hk_topic *t)
 
 static void forget_all(hk_dispatch *d)
 {
+    wake_touched(d);
     for (size_t i = 0; i < d->cap; i++)
         if (d->table[i]) {
             topic_clear(d->table[i]);
@@ -67,6 +86,7 @@ static bool grow(hk_dispatch *d)
 /* Works out the subscribers of a type. What the old list held is released. */
 static void resolve(hark_bus *bus, hk_topic *t)
 {
+    wake_touched(&bus->dispatch);
     topic_clear(t);
     pthread_mutex_lock(&bus->lock);
     t->generation = hk_mark_get(&bus->subs_generation);
@@ -138,14 +158,6 @@ static hk_topic *topic_of(hark_bus *bus, const hark_event *e)
     return t;
 }
 
-static void wake(hark_sub *s)
-{
-    if (s->live)
-        hk_live_ring(s);
-    else
-        hk_gate_open(&s->gate);
-}
-
 /* Remembers whom to wake at the end of the batch; wakes at once when it cannot. */
 static void touch(hk_dispatch *d, hark_sub *s)
 {
@@ -182,6 +194,7 @@ static void hand_out(hark_bus *bus, hk_topic *t, hark_event *e)
 void hk_dispatch_all(hark_bus *bus, hark_event *const *events, size_t n)
 {
     hk_dispatch *d = &bus->dispatch;
+    d->round++;
     for (size_t i = 0; i < n; i++) {
         hk_topic *t = topic_of(bus, events[i]);
         if (t)

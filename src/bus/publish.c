@@ -183,7 +183,8 @@ void hk_request_done(hark_bus *bus, hk_request *r, hark_err err)
 static hark_err submit_and_wait(hark_bus *bus, hk_request *r)
 {
     hk_gate_init(&r->done);
-    hk_writer_push(bus, &r->work);
+    if (!hk_writer_lead(bus, &r->work))
+        hk_writer_push(bus, &r->work);
     while (hk_gate_look(&r->done) == 0)
         (void)hk_gate_wait(&r->done, 0, -1);
     return r->err;

@@ -106,6 +106,21 @@ static bool may_end(hk_writer *w, int64_t wait)
     return wait != 0; /* nothing is there, or only saves that keep failing */
 }
 
+/* One turn at writing. Returns how long to wait for the next one: 0 = not at all. */
+static int64_t turn(hark_bus *bus)
+{
+    hk_writer *w = &bus->writer;
+    pthread_mutex_lock(&w->role);
+    sort_in(w, hk_inbox_take(&w->inbox));
+    int64_t wait = patience(w);
+    if (wait == 0)
+        hk_group(bus);
+    if (maintain(bus) && !may_end(w, wait))
+        wait = 0; /* more of it to do */
+    pthread_mutex_unlock(&w->role);
+    return wait;
+}
+
 static void *writer_main(void *arg)
 {
     hark_bus *bus = arg;
@@ -114,20 +129,45 @@ static void *writer_main(void *arg)
     for (;;) {
         /* Before looking at anything, so that no push, wake or stop in between is slept through. */
         unsigned seen = hk_gate_look(&w->inbox.gate);
-        sort_in(w, hk_inbox_take(&w->inbox));
-        int64_t wait = patience(w);
-        if (wait == 0)
-            hk_group(bus);
-        else if (may_end(w, wait))
+        int64_t wait = turn(bus);
+        if (may_end(w, wait))
             break;
-        else if (!maintain(bus))
+        if (wait != 0)
             (void)hk_gate_wait(&w->inbox.gate, seen, wait);
     }
+    pthread_mutex_lock(&w->role);
     hk_mark_set_strong(&bus->gate, HK_CLOSED);
+    for (hk_work *work; (work = hk_list_shift(&w->backlog));)
+        hk_request_done(bus, (hk_request *)(void *)work, HARK_ECLOSED);
     for (hk_work *save; (save = hk_list_shift(&w->saves));)
         hk_consumer_saved((hk_consumer *)(void *)save, false);
+    pthread_mutex_unlock(&w->role);
     refuse_all(bus);
     return NULL;
+}
+
+/* Groups led by publishers before the writer is woken for housekeeping. */
+enum { LED_MAX = 32 };
+
+bool hk_writer_lead(hark_bus *bus, hk_work *work)
+{
+    hk_writer *w = &bus->writer;
+    if (pthread_mutex_trylock(&w->role) != 0)
+        return false;
+    bool lead = !w->backlog.first && !w->jobs.first && !hk_mark_get(&w->stopping);
+    bool wake = false;
+    if (lead) {
+        hk_role before = hk_role_set(HK_ROLE_WRITER);
+        sort_in(w, hk_inbox_take(&w->inbox));
+        append(&w->backlog, &work->node);
+        hk_group(bus);
+        (void)hk_role_set(before);
+        wake = w->backlog.first || w->jobs.first || w->saves.first || ++w->led % LED_MAX == 0;
+    }
+    pthread_mutex_unlock(&w->role);
+    if (wake)
+        hk_inbox_wake(&w->inbox);
+    return lead;
 }
 
 hark_err hk_writer_start(hark_bus *bus)

@@ -3,6 +3,7 @@
  * it waits until it is given back. */
 #include "http/http_i.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 /* The outcome of a publish takes effect: on the loop, or in the call itself with `memory:`. */
@@ -99,6 +100,23 @@ hark_err hark_ctx_publish_then(hark_ctx *c, const hark_event_spec *spec, hark_ct
 hark_err hark_ctx_publish(hark_ctx *c, const hark_event_spec *spec)
 {
     return hark_ctx_publish_then(c, spec, NULL, NULL);
+}
+
+hark_err hark_ctx_publish_json(hark_ctx *c, const hark_event_spec *spec,
+                               const hark_json_table *table, const void *from)
+{
+    hark_event_spec s;
+    hark_errinfo ei = {0};
+    char *json = NULL;
+    hark_err err = hk_opts_take(spec, &s, sizeof s, "hark_event_spec", &ei);
+    if (!err)
+        err = hark_json_encode(table, from, &json, NULL, &ei);
+    if (err)
+        return hark_ctx_fail(c, err, "%s", ei.text);
+    s.json = json;
+    err = hark_ctx_publish(c, &s);
+    free(json);
+    return err;
 }
 
 /* ---- deferring ---- */
