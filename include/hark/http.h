@@ -32,7 +32,7 @@ typedef hark_err (*hark_http_fn)(hark_ctx *c, void *ud);
 typedef struct hark_app_opts {
     size_t size;
     hark_bus *bus;                /* what hark_ctx_publish publishes on; may be NULL */
-    size_t loops;                 /* event loops, a thread each; default one per core, at most 64 */
+    size_t loops;                 /* event loops, a thread each; default one for two cores, at most 64 */
     size_t workers;               /* threads for blocking routes; default 4 */
     size_t worker_queue;          /* requests waiting for them; default 256, then 503 */
     size_t body_limit;            /* bytes of a request body; default 1 MiB */

@@ -117,6 +117,7 @@ typedef struct hk_live {
     hark_event *page[HK_LIVE_BATCH];
     size_t page_at, page_n;
     uint64_t page_covered;
+    uint64_t gap_from, gap_to; /* to be handed out before the page; 0 = none */
 } hk_live;
 
 typedef struct hk_consumer {

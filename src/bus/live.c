@@ -145,6 +145,10 @@ static outcome read_page(hark_sub *s)
         return FAILED; /* closed, or a store in trouble: tried again later */
     if (page.gap > pos)
         hk_sub_gap(s, pos + 1, page.gap);
+    if (page.gap > pos && s->flags & HARK_SUB_GAPS) {
+        l->gap_from = pos + 1;
+        l->gap_to = page.gap;
+    }
     l->page_at = 0;
     l->page_n = page.n;
     l->page_covered = page.covered;
@@ -153,7 +157,8 @@ static outcome read_page(hark_sub *s)
     return page.n > 0 || !page.end ? MORE : END;
 }
 
-/* The next event from the log while behind; NULL when it has come to the ring again. */
+/* The next event from the log while behind; NULL when it has come to the ring again, or `recheck`
+ * still stands: at a gap to be handed out, or when reading failed. */
 static hark_event *catch_up(hark_sub *s)
 {
     hk_live *l = s->live;
@@ -165,7 +170,7 @@ static hark_event *catch_up(hark_sub *s)
             l->page_n = l->page_at = 0;
         }
         outcome got = read_page(s);
-        if (got == FAILED)
+        if (got == FAILED || l->gap_to)
             return NULL;
         if (got == MORE)
             continue;
@@ -228,17 +233,31 @@ static bool may_deliver(hark_sub *s)
     return !hk_mark_get(&s->closed) && hk_bus_accepts(s->bus);
 }
 
+/* The next delivery into `d`: an event, or a stretch of the log that is gone. */
+static bool fill(hark_sub *s, hark_delivery *d)
+{
+    hk_live *l = s->live;
+    d->gap_to = 0;
+    d->event = take(s);
+    if (HK_LIKELY(d->event != NULL)) {
+        d->seq = hark_event_sequence(d->event);
+        return true;
+    }
+    d->seq = d->gap_to = l->gap_to;
+    d->gap_from = l->gap_from;
+    l->gap_to = 0;
+    return d->gap_to != 0;
+}
+
 /* Calls the handler until nothing is left. `d` is used again and again, with a hold on the
  * subscription of its own, unless a handler keeps it. */
 static hark_delivery *run_handlers(hark_sub *s, hark_delivery *d)
 {
-    hark_event *e;
-    while (d && may_deliver(s) && (e = take(s))) {
-        d->event = e;
-        d->seq = hark_event_sequence(e);
+    while (d && may_deliver(s) && fill(s, d)) {
+        hark_event *e = d->event;
         hark_verdict v = s->fn(d, s->ud);
-        hk_count_bump(&s->delivered, 1);
-        if (HK_UNLIKELY(v == HARK_LATER)) {
+        hk_count_bump(&s->delivered, e != NULL);
+        if (HK_UNLIKELY(v == HARK_LATER && e)) {
             d = delivery_new(s);
             continue;
         }
@@ -274,11 +293,12 @@ static bool watch(hark_sub *s)
     return false;
 }
 
-/* Until something is there, or for a while when memory or the log failed. */
-static void rest(hark_sub *s, int64_t timeout_ns)
+/* Until something is there, or for a while when memory or the log failed: then nothing new is
+ * awaited. */
+static void rest(hark_sub *s, bool trouble, int64_t timeout_ns)
 {
     unsigned seen = hk_bell_lie_down(&s->live->bell);
-    if (!something(s))
+    if (trouble ? may_deliver(s) : !something(s))
         hk_bell_sleep(&s->live->bell, seen, timeout_ns);
     hk_bell_get_up(&s->live->bell);
 }
@@ -300,7 +320,7 @@ static void *live_main(void *arg)
         if (!may_deliver(s))
             break;
         bool trouble = !d || s->live->recheck; /* no memory, or the log cannot be read just now */
-        rest(s, trouble ? TROUBLE_NS : -1);
+        rest(s, trouble, trouble ? TROUBLE_NS : -1);
     }
     if (d) {
         d->event = NULL;
@@ -339,19 +359,20 @@ hark_err hk_live_next(hark_sub *s, int64_t timeout_ns, hark_delivery **ret)
         hark_delivery *d = calloc(1, sizeof *d);
         if (!d)
             return HARK_ENOMEM;
+        hk_sub_deliver(s, d, NULL);
         pthread_mutex_lock(&s->live->pull_lock);
-        hark_event *e = take(s);
+        bool got = fill(s, d), trouble = s->live->recheck;
         pthread_mutex_unlock(&s->live->pull_lock);
-        if (e) {
-            hk_sub_deliver(s, d, e);
-            (void)hk_count_add(&s->delivered, 1);
+        if (got) {
+            (void)hk_count_add(&s->delivered, d->event != NULL);
             *ret = d;
             return HARK_OK;
         }
+        hk_delivery_clear(d);
         free(d);
         int64_t left = timeout_ns < 0 ? TROUBLE_NS : deadline - hk_mono_ns();
         if (left <= 0)
             return HARK_ETIMEDOUT;
-        rest(s, left < TROUBLE_NS ? left : TROUBLE_NS);
+        rest(s, trouble, left < TROUBLE_NS ? left : TROUBLE_NS);
     }
 }

@@ -50,9 +50,10 @@ static hark_err make_event(hark_bus *bus, const hark_event_spec *spec, unsigned 
         return hk_fail(ei, HARK_EDURABILITY, "the store gives class %s, not the %s asked for",
                        hark_durability_name((hark_durability)bus->info.durability),
                        hark_durability_name((hark_durability)spec->min_durability));
-    if (HK_UNLIKELY(spec->data_len > bus->opts.max_event_bytes))
-        return hk_fail(ei, HARK_ETOOBIG, "data has %zu bytes; max_event_bytes is %zu",
-                       spec->data_len, bus->opts.max_event_bytes);
+    size_t len = spec->json ? strlen(spec->json) : spec->data_len;
+    if (HK_UNLIKELY(len > bus->opts.max_event_bytes))
+        return hk_fail(ei, HARK_ETOOBIG, "data has %zu bytes; max_event_bytes is %zu", len,
+                       bus->opts.max_event_bytes);
     return hk_event_make(spec, bus->source, hk_wall_ns(), refs, extra, 0, ret, ei);
 }
 

@@ -48,7 +48,7 @@ static hark_err take_opts(const hark_app_opts *opts, hark_app_opts *o, hark_erri
     hark_err err = hk_opts_take(opts, o, sizeof *o, "hark_app_opts", ei);
     if (err)
         return err;
-    set_default(&o->loops, cores());
+    set_default(&o->loops, (cores() + 1) / 2); /* writer and handlers need cores too */
     set_default(&o->workers, 4);
     set_default(&o->worker_queue, 256);
     set_default(&o->body_limit, 1 << 20);

@@ -270,6 +270,34 @@ static void add_laid_out(hk_buf *buf, const shortest *s)
     }
 }
 
+/* Most numbers that people write have few decimals. The fewest decimals that read back the same are
+ * the shortest form: the quotient of two exact integers is rounded as a reader rounds the text. */
+static bool add_few_decimals(hk_buf *buf, double value)
+{
+    static const double tens[] = {1, 10, 100, 1000, 10000};
+    if (value >= 1e9 || value < 1e-3)
+        return false;
+    for (unsigned k = 0; k < sizeof tens / sizeof *tens; k++) {
+        double whole = nearbyint(value * tens[k]);
+        if (whole / tens[k] != value)
+            continue;
+        uint64_t n = (uint64_t)whole, unit = (uint64_t)tens[k];
+        char text[32], *p = text + sizeof text;
+        uint64_t rest = n % unit;
+        for (unsigned i = 0; i < k; i++, rest /= 10)
+            *--p = (char)('0' + rest % 10);
+        if (k)
+            *--p = '.';
+        n /= unit;
+        do
+            *--p = (char)('0' + n % 10);
+        while (n /= 10);
+        hk_buf_add(buf, p, (size_t)(text + sizeof text - p));
+        return true;
+    }
+    return false;
+}
+
 bool hk_json_add_double(hk_buf *buf, double value)
 {
     if (!isfinite(value))
@@ -280,6 +308,8 @@ bool hk_json_add_double(hk_buf *buf, double value)
         hk_buf_addc(buf, '0');
         return true;
     }
+    if (add_few_decimals(buf, fabs(value)))
+        return true;
     shortest s;
     find_shortest(fabs(value), &s);
     add_laid_out(buf, &s);
