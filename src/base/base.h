@@ -191,6 +191,21 @@ static inline uint64_t hk_mark_claim(hk_mark *m, uint64_t n) /* returns the firs
 {
     return atomic_fetch_add_explicit(&m->v, n, memory_order_seq_cst) + 1;
 }
+/* Likewise, for a loop: *seen is what was expected, and what was there when it fails. */
+static inline bool hk_mark_move_seen(hk_mark *m, uint64_t *seen, uint64_t to)
+{
+    return atomic_compare_exchange_weak_explicit(&m->v, seen, to, memory_order_seq_cst,
+                                                 memory_order_acquire);
+}
+/* Set or clear bits; return what was there. */
+static inline uint64_t hk_mark_raise(hk_mark *m, uint64_t bits)
+{
+    return atomic_fetch_or_explicit(&m->v, bits, memory_order_seq_cst);
+}
+static inline uint64_t hk_mark_clear(hk_mark *m, uint64_t bits)
+{
+    return atomic_fetch_and_explicit(&m->v, ~bits, memory_order_seq_cst);
+}
 /* Sets and returns what was there: a full hand-over in both directions. Two threads that announce
  * something and then look at the other's announcement both do it through swaps of one mark. */
 static inline uint64_t hk_mark_swap(hk_mark *m, uint64_t v)

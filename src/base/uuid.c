@@ -53,34 +53,37 @@ static uint64_t next_tick(int64_t wall_ns)
     return mine;
 }
 
-static const char hex_pairs[] = "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f"
-                                "202122232425262728292a2b2c2d2e2f303132333435363738393a3b3c3d3e3f"
-                                "404142434445464748494a4b4c4d4e4f505152535455565758595a5b5c5d5e5f"
-                                "606162636465666768696a6b6c6d6e6f707172737475767778797a7b7c7d7e7f"
-                                "808182838485868788898a8b8c8d8e8f909192939495969798999a9b9c9d9e9f"
-                                "a0a1a2a3a4a5a6a7a8a9aaabacadaeafb0b1b2b3b4b5b6b7b8b9babbbcbdbebf"
-                                "c0c1c2c3c4c5c6c7c8c9cacbcccdcecfd0d1d2d3d4d5d6d7d8d9dadbdcdddedf"
-                                "e0e1e2e3e4e5e6e7e8e9eaebecedeeeff0f1f2f3f4f5f6f7f8f9fafbfcfdfeff";
-
-static char *hex(char *p, uint64_t bits, int bytes)
+/* Eight hexadecimal digits at once: a nibble into each byte, then to '0'..'9' and 'a'..'f'. */
+static void hex8(char *p, uint32_t bits)
 {
-    for (int i = bytes - 1; i >= 0; i--, p += 2)
-        memcpy(p, hex_pairs + 2 * (bits >> (8 * i) & 0xFF), 2);
-    return p;
+    uint64_t x = bits;
+    x = (x << 16 | x) & UINT64_C(0x0000FFFF0000FFFF);
+    x = (x << 8 | x) & UINT64_C(0x00FF00FF00FF00FF);
+    x = (x << 4 | x) & UINT64_C(0x0F0F0F0F0F0F0F0F);
+    uint64_t letters = ((x + UINT64_C(0x0606060606060606)) >> 4) & UINT64_C(0x0101010101010101);
+    x += UINT64_C(0x3030303030303030) + letters * ('a' - '0' - 10);
+    if (__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__)
+        x = __builtin_bswap64(x);
+    memcpy(p, &x, 8);
 }
 
 static void format(uint64_t high, uint64_t low, char ret[HK_UUID_TEXT + 1])
 {
-    char *p = hex(ret, high >> 32, 4);
-    *p++ = '-';
-    p = hex(p, high >> 16, 2);
-    *p++ = '-';
-    p = hex(p, high, 2);
-    *p++ = '-';
-    p = hex(p, low >> 48, 2);
-    *p++ = '-';
-    p = hex(p, low, 6);
-    *p = '\0';
+    char digits[32];
+    hex8(digits, (uint32_t)(high >> 32));
+    hex8(digits + 8, (uint32_t)high);
+    hex8(digits + 16, (uint32_t)(low >> 32));
+    hex8(digits + 24, (uint32_t)low);
+    memcpy(ret, digits, 8);
+    ret[8] = '-';
+    memcpy(ret + 9, digits + 8, 4);
+    ret[13] = '-';
+    memcpy(ret + 14, digits + 12, 4);
+    ret[18] = '-';
+    memcpy(ret + 19, digits + 16, 4);
+    ret[23] = '-';
+    memcpy(ret + 24, digits + 20, 12);
+    ret[36] = '\0';
 }
 
 void hk_uuid7(int64_t wall_ns, char ret[HK_UUID_TEXT + 1])

@@ -20,6 +20,8 @@ static size_t printable_ascii(const char *s, size_t len)
     uint64_t w;
     while (len - i >= 8 && (memcpy(&w, s + i, 8), printable8(w)))
         i += 8;
+    if (len >= 8 && len - i < 8 && (memcpy(&w, s + len - 8, 8), printable8(w)))
+        return len; /* the rest, with some that were looked at before */
     while (i < len && s[i] >= 0x20 && s[i] < 0x7F)
         i++;
     return i;

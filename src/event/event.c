@@ -97,11 +97,13 @@ static hark_err plan_data(plan *p, const hark_event_spec *spec, hark_errinfo *ei
     return HARK_OK;
 }
 
-/* The attributes that hardly any event has; a spec without them passes by. */
+/* Has the spec nothing but a type and data? */
 static bool plain(const hark_event_spec *spec)
 {
-    return !spec->subject && !spec->key && !spec->dataschema && !spec->correlationid &&
-           !spec->causationid && !spec->traceparent && !spec->time && !spec->n_extensions;
+    return spec->type && !spec->id && !spec->source && !spec->datacontenttype &&
+           !spec->dataversion && !spec->subject && !spec->key && !spec->dataschema &&
+           !spec->correlationid && !spec->causationid && !spec->traceparent && !spec->time &&
+           !spec->n_extensions;
 }
 
 static hark_err check_plan(const plan *p, hark_errinfo *ei)
@@ -123,34 +125,59 @@ static hark_err check_plan(const plan *p, hark_errinfo *ei)
     return HARK_OK;
 }
 
-/* Which attributes there are, and how long: the loops over them all start from here. */
-static size_t list_given(plan *p, bool is_plain)
+static size_t give(plan *p, size_t i, const char *s, size_t len)
 {
-    static const uint8_t few[] = {HK_AT_TYPE, HK_AT_ID, HK_AT_SOURCE, HK_AT_CONTENTTYPE};
-    size_t n = is_plain ? sizeof few : HK_AT_COUNT, bytes = 0;
+    p->s[i] = s;
+    p->len[i] = len;
+    p->given[p->n_given++] = (uint8_t)i;
+    return len + 1;
+}
+
+/* Which attributes there are, and how long: the loops over them all start from here. */
+static size_t list_given(plan *p)
+{
+    size_t bytes = 0;
     p->n_given = 0;
-    for (size_t k = 0; k < n; k++) {
-        size_t i = is_plain ? few[k] : k;
-        if (!p->s[i])
-            continue;
-        p->given[p->n_given++] = (uint8_t)i;
-        p->len[i] = p->s[i] == p->fresh_id ? HK_UUID_TEXT : strlen(p->s[i]);
-        bytes += p->len[i] + 1;
-    }
+    for (size_t i = 0; i < HK_AT_COUNT; i++)
+        if (p->s[i])
+            bytes += give(p, i, p->s[i],
+                          p->s[i] == p->fresh_id ? (size_t)HK_UUID_TEXT : strlen(p->s[i]));
     for (size_t i = 0; i < p->n_ext; i++)
         bytes += strlen(p->ext[i].name) + strlen(p->ext[i].value) + 2 + sizeof(hk_ext_entry);
     return bytes;
 }
 
+/* The short way for what is published most: a type, data, and everything else made here. */
+static hark_err plan_plain(plan *p, const hark_event_spec *spec, const char *source, int64_t now_ns,
+                           hark_errinfo *ei)
+{
+    size_t type_len = strlen(spec->type);
+    hark_err err = hk_attr_check("type", spec->type, type_len, HARK_TYPE_MAX, ei);
+    if (err)
+        return err;
+    hk_uuid7(now_ns, p->fresh_id);
+    p->s[HK_AT_TIME] = NULL;
+    p->n_given = p->n_ext = 0;
+    p->version = 1;
+    p->bytes = give(p, HK_AT_TYPE, spec->type, type_len) +
+               give(p, HK_AT_ID, p->fresh_id, HK_UUID_TEXT) +
+               give(p, HK_AT_SOURCE, source, strlen(source));
+    if (spec->json)
+        p->bytes += give(p, HK_AT_CONTENTTYPE, "application/json", strlen("application/json"));
+    return HARK_OK;
+}
+
 static hark_err make_plan(plan *p, const hark_event_spec *spec, const char *source, int64_t now_ns,
                           unsigned flags, hark_errinfo *ei)
 {
-    memset(p->s, 0, sizeof p->s);
-    p->n_ext = 0;
-    p->version = spec->dataversion;
     hark_err err = plan_data(p, spec, ei);
     if (err)
         return err;
+    if (HK_LIKELY(source && plain(spec)))
+        return plan_plain(p, spec, source, now_ns, ei);
+    memset(p->s, 0, sizeof p->s);
+    p->n_ext = 0;
+    p->version = spec->dataversion;
     p->s[HK_AT_TYPE] = spec->type;
     p->s[HK_AT_ID] = spec->id ? spec->id : p->fresh_id;
     p->s[HK_AT_SOURCE] = spec->source ? spec->source : source;
@@ -158,19 +185,16 @@ static hark_err make_plan(plan *p, const hark_event_spec *spec, const char *sour
     p->s[HK_AT_CONTENTTYPE] = spec->datacontenttype ? spec->datacontenttype
                               : spec->json          ? "application/json"
                                                     : NULL;
-    bool is_plain = plain(spec);
-    if (!is_plain) {
-        p->s[HK_AT_SUBJECT] = spec->subject;
-        p->s[HK_AT_KEY] = spec->key;
-        p->s[HK_AT_SCHEMA] = spec->dataschema;
-        p->s[HK_AT_CORRELATION] = spec->correlationid;
-        p->s[HK_AT_CAUSATION] = spec->causationid;
-        p->s[HK_AT_TRACE] = spec->traceparent;
-        p->s[HK_AT_TIME] = spec->time;
-        err = plan_extensions(p, spec, flags, ei);
-        if (err)
-            return err;
-    }
+    p->s[HK_AT_SUBJECT] = spec->subject;
+    p->s[HK_AT_KEY] = spec->key;
+    p->s[HK_AT_SCHEMA] = spec->dataschema;
+    p->s[HK_AT_CORRELATION] = spec->correlationid;
+    p->s[HK_AT_CAUSATION] = spec->causationid;
+    p->s[HK_AT_TRACE] = spec->traceparent;
+    p->s[HK_AT_TIME] = spec->time;
+    err = plan_extensions(p, spec, flags, ei);
+    if (err)
+        return err;
     if (!spec->type)
         return hk_fail(ei, HARK_EINVAL, "attribute type is missing");
     if (!p->s[HK_AT_SOURCE])
@@ -182,7 +206,7 @@ static hark_err make_plan(plan *p, const hark_event_spec *spec, const char *sour
                        INT32_MAX);
     if (!spec->id)
         hk_uuid7(now_ns, p->fresh_id);
-    p->bytes = list_given(p, is_plain);
+    p->bytes = list_given(p);
     return flags & HK_EVENT_TRUSTED ? HARK_OK : check_plan(p, ei);
 }
 

@@ -278,7 +278,7 @@ static bool add_few_decimals(hk_buf *buf, double value)
     if (value >= 1e9 || value < 1e-3)
         return false;
     for (unsigned k = 0; k < sizeof tens / sizeof *tens; k++) {
-        double whole = nearbyint(value * tens[k]);
+        double whole = (double)(uint64_t)(value * tens[k] + 0.5);
         if (whole / tens[k] != value)
             continue;
         uint64_t n = (uint64_t)whole, unit = (uint64_t)tens[k];

@@ -7,6 +7,7 @@ typedef struct actor {
     hark_sub *own;
     recorder *other; /* of a subscription made inside */
     hark_sub *made;
+    bool consumer; /* asks for one */
     atomic_int calls;
     atomic_int freed;
     hark_err err;
@@ -21,7 +22,7 @@ static void actor_freed(void *ud)
 }
 
 /* Runs with a live subscription and with a consumer. */
-static const char *const names[] = {NULL, "c"};
+static const char *const names[] = {NULL, "c", NULL, "d"};
 
 static hark_sub *subscribe(actor *a, hark_handler_fn fn, const char *name)
 {
@@ -50,7 +51,7 @@ static hark_verdict close_own(hark_delivery *d, void *ud)
 static void test_a_handler_may_drop_its_own_subscription(void **state)
 {
     fixture *f = *state;
-    for (size_t i = 0; i < HK_COUNTOF(names); i++) {
+    for (size_t i = 0; i < 2; i++) {
         actor a = {.f = f};
         subscribe(&a, close_own, names[i]);
         publish_many(f, "t", 20);
@@ -80,28 +81,30 @@ static void test_what_a_handler_answers_after_dropping_itself_counts(void **stat
 static hark_verdict subscribe_other(hark_delivery *d, void *ud)
 {
     actor *a = ud;
-    if (atomic_fetch_add(&a->calls, 1) == 0) {
+    if (atomic_load(&a->calls) == 0) {
+        const char *name = !a->consumer ? NULL : hark_delivery_consumer(d) ? "inner2" : "inner1";
         MUST(hark_subscribe(hark_delivery_bus(d), "t", record, a->other,
-                            HARK_OPTS(hark_sub_opts, .consumer = a->made ? "inner" : NULL),
+                            HARK_OPTS(hark_sub_opts, .consumer = name),
                             &a->made, NULL) == HARK_OK);
     }
+    atomic_fetch_add(&a->calls, 1);
     return HARK_ACK;
 }
 
 static void test_a_handler_may_subscribe_another(void **state)
 {
     fixture *f = *state;
-    for (size_t i = 0; i < 2 * HK_COUNTOF(names); i++) {
-        actor a = {.f = f, .other = recorder_new()};
-        a.made = i >= HK_COUNTOF(names) ? (hark_sub *)(void *)&a : NULL; /* asks for a consumer */
-        hark_sub *sub = subscribe(&a, subscribe_other, names[i % 2]);
+    for (size_t i = 0; i < HK_COUNTOF(names); i++) {
+        actor a = {.f = f, .other = recorder_new(), .consumer = i >= 2};
+        hark_sub *sub = subscribe(&a, subscribe_other, names[i]);
         publish(f, "t");
         WAIT_UNTIL(atomic_load(&a.calls) == 1 && stats_of(sub).delivered == 1);
-        if (names[i % 2])
+        if (names[i])
             WAIT_UNTIL(stats_of(sub).acked == 1);
         uint64_t seq = publish(f, "t");
         WAIT_UNTIL(atomic_load(&a.other->n) == 1);
         assert_u64(a.other->seen[0].seq, seq);
+        WAIT_UNTIL(atomic_load(&a.calls) == 2);
         end_sub(a.made);
         end_sub(sub);
         recorder_free(a.other);
@@ -130,7 +133,7 @@ static hark_verdict publish_and_wait(hark_delivery *d, void *ud)
 static void test_a_handler_may_publish_and_wait_for_the_receipt(void **state)
 {
     fixture *f = *state;
-    for (size_t i = 0; i < HK_COUNTOF(names); i++) {
+    for (size_t i = 0; i < 2; i++) {
         actor a = {.f = f}, b = {.f = f};
         hark_sub *sub = subscribe(&a, publish_and_wait, names[i]), *second;
         assert_ok(f, hark_subscribe(f->bus, "t", publish_and_wait, &b,
@@ -154,7 +157,7 @@ static hark_verdict publish_own_type(hark_delivery *d, void *ud)
 static void test_a_handler_may_publish_what_it_subscribes_to(void **state)
 {
     fixture *f = *state;
-    for (size_t i = 0; i < HK_COUNTOF(names); i++) {
+    for (size_t i = 0; i < 2; i++) {
         actor a = {.f = f};
         hark_sub *sub = subscribe(&a, publish_own_type, names[i]);
         publish(f, "t");
@@ -174,7 +177,7 @@ static hark_verdict keep(hark_delivery *d, void *ud)
 static void test_a_delivery_kept_for_later_is_settled_from_outside(void **state)
 {
     fixture *f = *state;
-    for (size_t i = 0; i < HK_COUNTOF(names); i++) {
+    for (size_t i = 0; i < 2; i++) {
         actor a = {.f = f};
         hark_sub *sub = subscribe(&a, keep, names[i]);
         uint64_t first = publish_many(f, "t", 3);
@@ -206,7 +209,7 @@ static hark_verdict settle_at_once(hark_delivery *d, void *ud)
 static void test_a_kept_delivery_may_be_settled_before_the_handler_returns(void **state)
 {
     fixture *f = *state;
-    for (size_t i = 0; i < HK_COUNTOF(names); i++) {
+    for (size_t i = 0; i < 2; i++) {
         actor a = {.f = f};
         hark_sub *sub = subscribe(&a, settle_at_once, names[i]);
         publish_many(f, "t", 100);

@@ -167,7 +167,9 @@ static void *flood_main(void *arg)
 {
     flood *x = arg;
     for (int i = 0; i < x->n; i++) {
-        MUST(hark_publish(x->f->bus, HARK_OPTS(hark_event_spec, .type = "t"), NULL) == HARK_OK);
+        hark_err err = hark_publish(x->f->bus, HARK_OPTS(hark_event_spec, .type = "t"), NULL);
+        if (err)
+            must_failed(hark_err_name(err), __FILE__, __LINE__);
         atomic_fetch_add(&x->done, 1);
     }
     return NULL;
@@ -195,7 +197,7 @@ static void test_publishers_wait_for_a_full_waiting_subscriber_and_nothing_is_lo
     int done = 0;
     for (int i = 0; i < THREADS; i++)
         done += atomic_load(&x[i].done);
-    assert_in_range(done, 16, 16 + 64 + 2 * THREADS); /* ring, the reader's batch, on their way */
+    assert_in_range(done, 16 - THREADS, 16 + 64 + 2 * THREADS); /* ring, batch, on their way */
     hark_thread_nonblocking(true);
     hark_err err = hark_publish(f->bus, HARK_OPTS(hark_event_spec, .type = "u"), NULL);
     hark_thread_nonblocking(false);
@@ -265,10 +267,10 @@ static void test_a_handler_never_waits_for_a_full_subscriber(void **state)
     assert_ok(f, hark_subscribe(f->bus, "go", publish_inside, handler, NULL, &sub, &f->ei));
     publish(f, "t");
     WAIT_UNTIL(atomic_load(&at.arrived) == 1);
-    const hark_event_spec *specs[20];
+    const hark_event_spec *specs[20], *t = HARK_OPTS(hark_event_spec, .type = "t"),
+                          *go = HARK_OPTS(hark_event_spec, .type = "go");
     for (int i = 0; i < 20; i++) /* a batch goes in as a whole */
-        specs[i] = i < 19 ? HARK_OPTS(hark_event_spec, .type = "t")
-                          : HARK_OPTS(hark_event_spec, .type = "go");
+        specs[i] = i < 19 ? t : go;
     assert_ok(f, hark_publish_batch(f->bus, specs, 20, NULL, &f->ei));
     WAIT_UNTIL(atomic_load(&handler->n) == 1);
     assert_int_equal(atomic_load(&handler->freed), 1);

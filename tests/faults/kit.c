@@ -19,6 +19,7 @@
 
 static char scratch[96];
 static pid_t worker;
+static char *kept[128]; /* paths */
 
 _Noreturn void kit_fail(const char *fmt, ...)
 {
@@ -112,9 +113,13 @@ const char *kit_dir(void)
 
 const char *kit_path(const char *name)
 {
-    char *path = NULL;
-    KIT_CHECK(asprintf(&path, "%s/%s", scratch, name) > 0, "out of memory");
-    return path;
+    for (size_t i = 0; i < sizeof kept / sizeof *kept; i++) {
+        if (!kept[i])
+            KIT_CHECK(asprintf(&kept[i], "%s/%s", scratch, name) > 0, "out of memory");
+        if (strcmp(kept[i] + strlen(scratch) + 1, name) == 0)
+            return kept[i];
+    }
+    kit_fail("too many paths");
 }
 
 bool kit_long(void)

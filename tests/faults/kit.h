@@ -62,8 +62,9 @@ void kit_run(const char *const *argv, const kit_how *how, kit_output *ret);
 void kit_finish(kit_proc *p, kit_output *ret);
 bool kit_exited(int status, int code);
 
-/* Starts a quickstart and waits for the line that tells its port; extra output goes to `rest`. */
-kit_proc kit_quickstart(const char *program, const char *store, const char *err_path, int *ret_port);
+/* Starts a quickstart and waits for the line that tells its port; lines before it are lost. */
+kit_proc kit_quickstart(const char *program, const char *store, const char *err_path,
+                        int *ret_port);
 
 /* The whole file, NUL-terminated, malloc'ed; NULL when there is none. */
 char *kit_slurp(const char *path, size_t *ret_len);

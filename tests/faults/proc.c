@@ -107,8 +107,8 @@ void kit_finish(kit_proc *p, kit_output *ret)
     ret->out[0] = ret->err[0] = '\0';
     while (fds[0].fd >= 0 || fds[1].fd >= 0) {
         int64_t left = end - kit_ms();
-        KIT_CHECK(left > 0 && poll(fds, 2, (int)left) > 0,
-                  "a program hangs; it said so far:\n%s%s", ret->out, ret->err);
+        KIT_CHECK(left > 0 && poll(fds, 2, (int)left) > 0, "a program hangs; it said so far:\n%s%s",
+                  ret->out, ret->err);
         if (fds[0].revents && !collect(p->out, ret->out, sizeof ret->out, &out))
             fds[0].fd = -1;
         if (fds[1].revents && !collect(p->err, ret->err, sizeof ret->err, &err))
@@ -129,21 +129,17 @@ kit_proc kit_quickstart(const char *program, const char *store, const char *err_
     kit_proc p = kit_start(argv, &(kit_how){.err_path = err_path});
     char line[1024];
     size_t len = 0;
-    const char *at = NULL;
-    line[0] = '\0';
-    while (!at || !strchr(at, '\n')) {
+    for (*ret_port = 0; *ret_port == 0;) {
         struct pollfd ready = {.fd = p.out, .events = POLLIN};
-        KIT_CHECK(poll(&ready, 1, KIT_HUNG_MS) == 1, "quickstart does not start: %s", line);
+        KIT_CHECK(poll(&ready, 1, KIT_HUNG_MS) == 1, "quickstart does not start");
         /* byte by byte, so that what follows the line stays in the pipe */
-        ssize_t n = len < sizeof line - 1 ? read(p.out, line + len, 1) : -1;
-        if (n != 1) {
-            char *why = kit_slurp(err_path, NULL);
-            kit_fail("quickstart did not start: %s%s", line, why ? why : "");
-        }
-        line[++len] = '\0';
-        at = strstr(line, "listens on http://127.0.0.1:");
+        if (len == sizeof line - 1 || read(p.out, line + len, 1) != 1)
+            kit_fail("quickstart did not start: %s", kit_slurp(err_path, NULL));
+        if (line[len++] != '\n')
+            continue;
+        line[len - 1] = '\0';
+        len = 0;
+        (void)sscanf(line, "listening on port %d,", ret_port);
     }
-    *ret_port = atoi(at + strlen("listens on http://127.0.0.1:"));
-    KIT_CHECK(*ret_port > 0, "quickstart tells no port: %s", line);
     return p;
 }

@@ -58,42 +58,82 @@ static void mem_info(hark_store *s, hark_store_info *ret)
     memcpy(ret->log_id, s->log_id, sizeof ret->log_id);
 }
 
-/* Makes what is filled visible, in order. Returns when somebody else is at it or nothing is left.
- */
-static void seal(hark_store *s)
+/* The word `claimed`: the last sequence given out, and in its lowest bit whether somebody seals. */
+enum { SEALING = 1 };
+
+static uint64_t claimed_sequence(uint64_t word)
 {
-    hark_event *batch[BATCH];
-    do {
-        if (!hk_mark_move(&s->sealing, 0, 1))
-            return;
-        uint64_t seq = hk_mark_get(&s->tail.visible);
-        size_t n = 0;
-        for (hark_event *e; (e = hk_tail_filled(&s->tail, seq + 1));) {
-            seq++;
-            int64_t now = hk_event_made_ns(e);
-            s->last_recorded = now > s->last_recorded ? now : s->last_recorded;
-            hark_event_stamp(e, seq, s->last_recorded);
-            hk_tail_admit(&s->tail, seq, e);
-            batch[n++] = e; /* the second of the references that append was given */
-            if (n == BATCH) {
-                hk_tail_show(&s->tail, seq);
-                s->host.committed(s->host.ud, batch, n);
-                n = 0;
-            }
-        }
-        if (n) {
-            hk_tail_show(&s->tail, seq);
-            s->host.committed(s->host.ud, batch, n);
-        }
-        hk_mark_set_strong(&s->sealing, 0);
-    } while (hk_tail_filled(&s->tail, hk_mark_get(&s->tail.visible) + 1));
+    return word >> 1;
 }
 
-static void fill(hark_store *s, uint64_t seq, hark_event *e)
+/* Makes what is filled visible, in order. */
+static void show_filled(hark_store *s)
+{
+    hark_event *batch[BATCH];
+    uint64_t seq = hk_mark_get(&s->tail.visible);
+    size_t n = 0;
+    for (hark_event *e; (e = hk_tail_filled(&s->tail, seq + 1));) {
+        seq++;
+        int64_t now = hk_event_made_ns(e);
+        s->last_recorded = now > s->last_recorded ? now : s->last_recorded;
+        hark_event_stamp(e, seq, s->last_recorded);
+        hk_tail_admit(&s->tail, seq, e);
+        batch[n++] = e; /* the second of the references that append was given */
+        if (n == BATCH) {
+            hk_tail_show(&s->tail, seq);
+            s->host.committed(s->host.ud, batch, n);
+            n = 0;
+        }
+    }
+    if (n) {
+        hk_tail_show(&s->tail, seq);
+        s->host.committed(s->host.ud, batch, n);
+    }
+}
+
+/* By the one who holds SEALING. It gives it back in the same step in which it sees that nothing is
+ * claimed beyond what is visible; otherwise it looks once more after giving it back, and whoever
+ * fills a slot tries to take it, so a filled slot is never left alone. */
+static void seal_held(hark_store *s)
+{
+    for (;;) {
+        show_filled(s);
+        uint64_t visible = hk_mark_get(&s->tail.visible);
+        if (hk_mark_move(&s->claimed, visible << 1 | SEALING, visible << 1))
+            return;
+        if (hk_tail_filled(&s->tail, visible + 1))
+            continue;
+        (void)hk_mark_clear(&s->claimed, SEALING);
+        if (!hk_tail_filled(&s->tail, visible + 1) || hk_mark_raise(&s->claimed, SEALING) & SEALING)
+            return;
+    }
+}
+
+/* Seals unless somebody is at it. */
+static void seal(hark_store *s)
+{
+    if (!(hk_mark_raise(&s->claimed, SEALING) & SEALING))
+        seal_held(s);
+}
+
+/* Claims n sequences, and SEALING if nobody has it. */
+static uint64_t claim(hark_store *s, uint64_t n, bool *ret_held)
+{
+    uint64_t word = hk_mark_get(&s->claimed);
+    while (!hk_mark_move_seen(&s->claimed, &word, (word + (n << 1)) | SEALING))
+        ;
+    *ret_held = !(word & SEALING);
+    return claimed_sequence(word) + 1;
+}
+
+static void fill(hark_store *s, uint64_t seq, hark_event *e, bool held)
 {
     /* The slot's last occupant must be gone before it is filled. */
     while (HK_UNLIKELY(!hk_tail_slot_free(&s->tail, seq))) {
-        seal(s);
+        if (held)
+            show_filled(s);
+        else
+            seal(s);
         sched_yield();
     }
     hk_tail_fill(&s->tail, seq, e);
@@ -102,7 +142,7 @@ static void fill(hark_store *s, uint64_t seq, hark_event *e)
 /* Waits until what was claimed so far can be read; for a reader's own publishes. */
 static uint64_t settle_visible(hark_store *s)
 {
-    uint64_t claimed = hk_mark_get_strong(&s->claimed);
+    uint64_t claimed = claimed_sequence(hk_mark_look(&s->claimed));
     while (hk_mark_get(&s->tail.visible) < claimed) {
         seal(s);
         if (hk_mark_get(&s->tail.visible) < claimed)
@@ -170,16 +210,20 @@ static void append_new(hark_store *s, hark_store_append *items, size_t n)
     size_t fresh = 0;
     for (size_t i = 0; i < n; i++)
         fresh += !items[i].ret_duplicate;
-    uint64_t seq = fresh ? hk_mark_claim(&s->claimed, fresh) : 0;
+    bool held = false;
+    uint64_t seq = fresh ? claim(s, fresh, &held) : 0;
     for (size_t i = 0; i < n; i++) {
         if (!items[i].ret_duplicate) {
             items[i].ret_sequence = seq;
-            fill(s, seq++, items[i].event);
+            fill(s, seq++, items[i].event, held);
         } else if (items[i].ret_sequence & OF_ITEM) {
             items[i].ret_sequence = items[items[i].ret_sequence & ~OF_ITEM].ret_sequence;
         }
     }
-    seal(s);
+    if (held)
+        seal_held(s);
+    else
+        seal(s);
 }
 
 static hark_err mem_append(hark_store *s, hark_store_append *items, size_t n, hark_errinfo *ei)

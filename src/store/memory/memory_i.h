@@ -39,8 +39,7 @@ struct hark_store {
     hark_store_host host;
     hk_tail tail;
     uint8_t log_id[16];
-    _Alignas(HK_CACHELINE) hk_mark claimed; /* last sequence given out */
-    hk_mark sealing;                        /* 1 while a thread makes events visible */
+    _Alignas(HK_CACHELINE) hk_mark claimed; /* see log.c */
     int64_t last_recorded;                  /* the sealing thread's */
     _Alignas(HK_CACHELINE) hk_mem_index index;
     pthread_mutex_t ledger_lock;
