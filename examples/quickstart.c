@@ -2,7 +2,6 @@
  * of them. A reply goes out when its event is safe on disk: kill the program when you like, every
  * event that was answered with 201 reaches its consumer, after a restart if need be. */
 #include <hark/hark.h>
-
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -27,10 +26,10 @@ HARK_JSON_TABLE(order_json, order, HARK_JSON_CHARS(order, id), HARK_JSON_CHARS(o
 
 static void stamp(char prefix, char id[40], char at[40])
 {
-    uint32_t n = 0;
+    uint64_t n = 0;
     time_t t = time(NULL);
     (void)!getrandom(&n, sizeof n, 0);
-    (void)snprintf(id, 40, "%c%lx%08x", prefix, (unsigned long)t, n);
+    (void)snprintf(id, 40, "%c%016llx", prefix, (unsigned long long)n);
     (void)strftime(at, 40, "%Y-%m-%dT%H:%M:%SZ", gmtime_r(&t, &(struct tm){0}));
 }
 
@@ -80,10 +79,14 @@ static hark_verdict on_order(hark_delivery *d, void *ud)
     return HARK_ACK;
 }
 
+static hark_bus *bus;
+static hark_app *app;
+
 static void must(hark_err err, const hark_errinfo *ei)
 {
     if (err)
-        exit((fprintf(stderr, "quickstart: %s\n", ei->text), 1));
+        exit((fprintf(stderr, "quickstart: %s\n", ei->text), hark_app_unref(app),
+              hark_bus_unref(bus), 1));
 }
 
 int main(int argc, char **argv)
@@ -95,8 +98,6 @@ int main(int argc, char **argv)
             return fprintf(stderr, "usage: quickstart [--listen ADDR:PORT] [--store URL]\n"), 64;
         *to = argv[i + 1];
     }
-    hark_bus *bus;
-    hark_app *app;
     hark_errinfo ei;
     setvbuf(stdout, NULL, _IOLBF, 0);
     must(hark_open(store, NULL, &bus, &ei), &ei);
@@ -115,5 +116,4 @@ int main(int argc, char **argv)
     must(hark_app_run(app, &ei), &ei); /* until SIGTERM or SIGINT */
     hark_app_unref(app);
     hark_bus_unref(bus);
-    return 0;
 }

@@ -129,12 +129,13 @@ HARK_API HARK_MUST hark_err hark_publish_ei(hark_bus *bus, const hark_event_spec
 /* Called once with the outcome of an async publish. `receipt` is NULL unless err is HARK_OK. */
 typedef void (*hark_published_fn)(hark_err err, const hark_receipt *receipt, void *ud);
 
-/* Publishes without waiting. `fn` is called once, on the log's writer thread, where it must not
- * block; with `memory:` before this call returns. When this call itself fails, fn is not called.
+/* Publishes without waiting. `fn` is called once by whoever writes the log then (its writer thread, or
+ * another publisher that leads a commit), must not block, and gets HARK_EWRONGTHREAD from calls that
+ * would; with `memory:` it is called before this call returns. When this call itself fails, fn is not called.
  * Ownership: the spec is copied; the receipt is borrowed in the callback.
  * Threads: any.
  * Blocks: no; a full queue gives HARK_EAGAIN.
- * Errors: HARK_EAGAIN, HARK_EINVAL, HARK_ETOOBIG, HARK_EDURABILITY, HARK_ECLOSED, HARK_ENOMEM. */
+ * Errors: HARK_EAGAIN, HARK_EREADONLY, HARK_EINVAL, HARK_ETOOBIG, HARK_EDURABILITY, HARK_ECLOSED, HARK_ENOMEM. */
 HARK_API HARK_MUST hark_err hark_publish_async(hark_bus *bus, const hark_event_spec *spec,
                                                hark_published_fn fn, void *ud);
 
@@ -229,8 +230,8 @@ HARK_API hark_sub *hark_sub_ref(hark_sub *s);
  * Errors: none. */
 HARK_API hark_sub *hark_sub_unref(hark_sub *s);
 
-/* Ends a subscription: no call of its handler starts after this returns (one that runs goes on). A
- * consumer's state stays in the store.
+/* Ends a subscription: what its handler runs, or is just being handed, goes on; nothing more is
+ * started. hark_sub_join tells when that is over. A consumer's state stays in the store.
  * Ownership: your reference stays yours.
  * Threads: any, its own handler too.
  * Blocks: no.
@@ -268,7 +269,7 @@ HARK_API HARK_MUST hark_err hark_sub_stats_get(hark_sub *s, hark_sub_stats *ret)
 /* Takes the next delivery of a pull-style subscription.
  * Ownership: *ret is yours; give it to hark_settle.
  * Threads: any that may block; several may pull from one consumer.
- * Blocks: at most timeout_ms (0 = not at all, -1 = for ever).
+ * Blocks: at most timeout_ms (0 = only to read the log when it is behind, -1 = for ever).
  * Errors: HARK_ETIMEDOUT (nothing came), HARK_ECLOSED (the subscription or bus ended),
  * HARK_EINVAL (it has a handler), HARK_EWRONGTHREAD (only when timeout_ms is not 0). */
 HARK_API HARK_MUST hark_err hark_next(hark_sub *s, int64_t timeout_ms, hark_delivery **ret);
@@ -302,7 +303,8 @@ HARK_API void hark_delivery_explain(hark_delivery *d, const char *fmt, ...) HARK
  * Ownership: none.
  * Threads: the handler's.
  * Blocks: no.
- * Errors: none; negative counts as 0. */
+ * Errors: none; negative counts as 0. After a restart of the process the rest of a delay is at most an
+ * hour, or the policy's, since clocks jump. */
 HARK_API void hark_delivery_retry_after(hark_delivery *d, int64_t delay_ms);
 
 typedef struct hark_settle_opts {

@@ -31,12 +31,12 @@ typedef hark_err (*hark_http_fn)(hark_ctx *c, void *ud);
 
 typedef struct hark_app_opts {
     size_t size;
-    hark_bus *bus;                /* what hark_ctx_publish publishes on; may be NULL */
-    size_t loops;                 /* event loops, a thread each; default one for two cores, at most 64 */
-    size_t workers;               /* threads for blocking routes; default 4 */
-    size_t worker_queue;          /* requests waiting for them; default 256, then 503 */
-    size_t body_limit;            /* bytes of a request body; default 1 MiB */
-    size_t max_connections;       /* default 16384 over all loops; further ones are closed */
+    hark_bus *bus;          /* what hark_ctx_publish publishes on; may be NULL */
+    size_t loops;           /* event loops, a thread each; default one for two cores, at most 64 */
+    size_t workers;         /* threads for blocking routes; default 4 */
+    size_t worker_queue;    /* requests waiting for them; default 256, then 503 */
+    size_t body_limit;      /* bytes of a request body; default 1 MiB */
+    size_t max_connections; /* default 16384 over all loops; further ones are closed */
     size_t memory_per_connection; /* head of a request, read buffer; default 16 KiB */
     size_t backlog;               /* of the listening socket; default 1024 */
     int64_t header_timeout_ms;    /* to send a whole request head; default 10000 */
@@ -107,7 +107,7 @@ HARK_API HARK_MUST hark_err hark_app_stop(hark_app *app, hark_errinfo *ei);
 HARK_API void hark_app_quit(hark_app *app);
 
 /* hark_app_start, then waits for SIGTERM, SIGINT or hark_app_quit, then hark_app_stop. The two
- * signals are handled while it runs; a second one ends the process.
+ * signals are handled while it runs; the same one a second time ends the process.
  * Ownership: none.
  * Threads: any, one app of the process at a time.
  * Blocks: yes.

@@ -80,6 +80,12 @@ void hk_random(void *ret, size_t len);
 
 int64_t hk_wall_ns(void); /* CLOCK_REALTIME */
 int64_t hk_mono_ns(void); /* CLOCK_MONOTONIC */
+/* Milliseconds in ns; what does not fit, or is far beyond any use, is 100 years. */
+static inline int64_t hk_ms_to_ns(int64_t ms)
+{
+    const int64_t most = INT64_C(100) * 365 * 86400 * 1000;
+    return (ms > most ? most : ms) * 1000000;
+}
 static inline int64_t hk_mono_ms(void)
 {
     return hk_mono_ns() / 1000000;
@@ -322,6 +328,7 @@ void hk_seqring_evict(hk_seqring *r, uint64_t seq); /* empties a position */
 
 typedef enum hk_role {
     HK_ROLE_USER = 0, /* may block */
+    HK_ROLE_WORKER,   /* of an HTTP app: runs blocking routes; may block, but not stop the app */
     HK_ROLE_HANDLER,  /* runs a subscription's handler: may publish and block on a receipt */
     HK_ROLE_LOOP,     /* an HTTP or other event loop: must not block */
     HK_ROLE_WRITER,   /* the log's writer: must not block on itself */
@@ -332,7 +339,7 @@ hk_role hk_role_set(hk_role role); /* returns the previous one */
 static inline bool hk_role_may_block(void)
 {
     hk_role r = hk_role_get();
-    return r == HK_ROLE_USER || r == HK_ROLE_HANDLER;
+    return r == HK_ROLE_USER || r == HK_ROLE_WORKER || r == HK_ROLE_HANDLER;
 }
 
 /* Starts a named thread with signals blocked (so that they reach the main thread). */

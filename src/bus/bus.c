@@ -32,6 +32,9 @@ static hark_err take_opts(const hark_bus_opts *opts, hark_bus_opts *o, hark_erri
     if (o->tail_events > (size_t)1 << 28)
         return hk_fail(ei, HARK_EINVAL, "hark_bus_opts.tail_events is %zu; at most 2^28",
                        o->tail_events);
+    if (o->group_events > (size_t)1 << 20)
+        return hk_fail(ei, HARK_EINVAL, "hark_bus_opts.group_events is %zu; at most 2^20",
+                       o->group_events);
     o->source = o->source ? o->source : "/hark";
     o->queue_events = or_default(o->queue_events, 65536);
     o->queue_bytes = or_default(o->queue_bytes, (size_t)64 << 20);
@@ -142,6 +145,19 @@ hark_bus *hark_bus_ref(hark_bus *bus)
     return bus;
 }
 
+/* Something came to its end. When nobody is left who could publish, the topics are let go: they
+ * hold subscriptions, and these the bus. */
+static void something_ended(hark_bus *bus)
+{
+    pthread_mutex_lock(&bus->lock);
+    bool last = bus->unused && bus->threads == 0 && hk_count_get(&bus->running) == 0;
+    bus->unused &= !last;
+    pthread_cond_broadcast(&bus->changed);
+    pthread_mutex_unlock(&bus->lock);
+    if (last)
+        hk_dispatch_free(&bus->dispatch);
+}
+
 hark_bus *hark_bus_unref(hark_bus *bus)
 {
     if (!bus || !hk_ref_put(&bus->users))
@@ -151,12 +167,11 @@ hark_bus *hark_bus_unref(hark_bus *bus)
         hk_log(HK_WARN, "%s", ei.text);
     pthread_mutex_lock(&bus->lock);
     while (bus->threads > 0 &&
-           hk_cond_wait(&bus->changed, &bus->lock, bus->opts.drain_ms * 1000000))
+           hk_cond_wait(&bus->changed, &bus->lock, hk_ms_to_ns(bus->opts.drain_ms)))
         ;
-    bool quiet = bus->threads == 0 && hk_count_get(&bus->running) == 0;
+    bus->unused = true;
     pthread_mutex_unlock(&bus->lock);
-    if (quiet) /* topics hold subscriptions, and these the bus */
-        hk_dispatch_free(&bus->dispatch);
+    something_ended(bus);
     hk_bus_release(bus);
     return NULL;
 }
@@ -194,8 +209,8 @@ void hk_bus_thread_end(hark_bus *bus)
 {
     pthread_mutex_lock(&bus->lock);
     bus->threads--;
-    pthread_cond_broadcast(&bus->changed);
     pthread_mutex_unlock(&bus->lock);
+    something_ended(bus);
     hk_bus_release(bus);
 }
 
@@ -205,11 +220,8 @@ void hk_bus_running(hark_bus *bus, int by)
         (void)hk_count_add(&bus->running, 1);
         return;
     }
-    if (hk_count_sub(&bus->running, 1) == 0 && !hk_bus_accepts(bus)) {
-        pthread_mutex_lock(&bus->lock);
-        pthread_cond_broadcast(&bus->changed);
-        pthread_mutex_unlock(&bus->lock);
-    }
+    if (hk_count_sub(&bus->running, 1) == 0 && !hk_bus_accepts(bus))
+        something_ended(bus);
 }
 
 /* ---- drain
@@ -219,7 +231,7 @@ void hk_bus_running(hark_bus *bus, int by)
 static void name_running(hark_bus *bus, hk_buf *text)
 {
     for (hark_sub *s = bus->subs; s; s = s->next) {
-        hk_consumer *c = s->consumer;
+        hk_consumer *c = hk_mark_get(&s->closed) == HK_SUB_OPENING ? NULL : s->consumer;
         if (!c)
             continue;
         pthread_mutex_lock(&c->lock);
@@ -233,7 +245,7 @@ static void name_running(hark_bus *bus, hk_buf *text)
 
 static hark_err wait_for_handlers(hark_bus *bus, int64_t timeout_ms, hark_errinfo *ei)
 {
-    int64_t deadline = hk_mono_ns() + timeout_ms * 1000000;
+    int64_t deadline = hk_mono_ns() + hk_ms_to_ns(timeout_ms);
     hark_err err = HARK_OK;
     pthread_mutex_lock(&bus->lock);
     while (hk_count_get(&bus->running) > 0 && !err) {
@@ -277,6 +289,7 @@ static void close_store(hark_bus *bus)
 {
     pthread_rwlock_wrlock(&bus->store_lock);
     if (bus->store_open && !bus->info.direct) {
+        bus->ops->info(bus->store, &bus->last);
         bus->ops->close(bus->store);
         bus->store_open = false;
     }
@@ -319,8 +332,8 @@ hark_err hark_bus_info_get(hark_bus *bus, hark_bus_info *ret)
 {
     if (ret->size != sizeof *ret)
         return HARK_EINVAL;
-    hark_store_info now = bus->info;
     pthread_rwlock_rdlock(&bus->store_lock);
+    hark_store_info now = bus->last;
     if (bus->store_open)
         bus->ops->info(bus->store, &now);
     pthread_rwlock_unlock(&bus->store_lock);
@@ -370,5 +383,8 @@ hark_err hark_cursor_parse(hark_bus *bus, const char *text, uint64_t *ret_seq, h
 
 bool hark_thread_nonblocking(bool on)
 {
-    return hk_role_set(on ? HK_ROLE_LOOP : HK_ROLE_USER) == HK_ROLE_LOOP;
+    hk_role role = hk_role_get();
+    if (role == HK_ROLE_USER || role == HK_ROLE_LOOP) /* threads of the library keep theirs */
+        (void)hk_role_set(on ? HK_ROLE_LOOP : HK_ROLE_USER);
+    return role == HK_ROLE_LOOP;
 }

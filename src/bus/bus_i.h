@@ -135,6 +135,9 @@ typedef struct hk_consumer {
     size_t threads;
 } hk_consumer;
 
+/* Values of hark_sub.closed beside 0 and 1: on the list for its name only, not yet complete. */
+enum { HK_SUB_OPENING = 2 };
+
 struct hark_sub {
     hk_ref users; /* of the program */
     hk_ref holds; /* of the bus, its threads, topics, deliveries; one for all users */
@@ -189,6 +192,7 @@ struct hark_bus {
     hark_store_info info;        /* what never changes of it */
     pthread_rwlock_t store_lock; /* readers of the store against its end */
     bool store_open;             /* under store_lock */
+    hark_store_info last;        /* likewise: of a store that was closed */
     hk_mark gate;
     hk_mark read_only;
     hk_tail tail; /* not for direct stores: they are one */
@@ -199,6 +203,7 @@ struct hark_bus {
     hark_sub *subs;
     hk_mark subs_generation;
     size_t threads;
+    bool unused;                             /* the program has dropped its last reference */
     hk_count full_subs;                      /* waiting subscribers whose ring is full */
     hk_gate room;                            /* opened when full_subs falls */
     _Alignas(HK_CACHELINE) hk_count running; /* handlers that run, deliveries that are out */
@@ -234,10 +239,6 @@ bool hk_writer_lead(hark_bus *bus, hk_work *work);
 hark_err hk_writer_run(hark_bus *bus, hark_err (*run)(hark_bus *, void *, hark_errinfo *), void *ud,
                        hark_errinfo *ei);
 hk_work *hk_list_shift(hk_list *l);
-static inline hk_work *hk_list_first(const hk_list *l)
-{
-    return (hk_work *)(void *)l->first;
-}
 
 /* group.c: one transaction of what is on the writer's lists. */
 void hk_group(hark_bus *bus);
@@ -261,7 +262,8 @@ hark_err hk_live_open(hark_sub *s, const hark_sub_opts *o);
 void hk_live_free(hark_sub *s);
 void hk_live_push(hark_sub *s, hark_event *e); /* the dispatcher's; takes over a reference */
 hark_err hk_live_start(hark_sub *s);
-void hk_live_ring(hark_sub *s); /* the dispatcher's, after pushing */
+void hk_live_fall_behind(hark_sub *s); /* the dispatcher's: it must read on from the log */
+void hk_live_ring(hark_sub *s);        /* the dispatcher's, after pushing */
 void hk_live_closed(hark_sub *s);
 hark_err hk_live_next(hark_sub *s, int64_t timeout_ns, hark_delivery **ret);
 

@@ -64,7 +64,7 @@ static hark_err load(hk_consumer *c, const policy *p, const hark_sub_opts *o,
     const hk_core_opts core = {.workers = c->workers,
                                .window = o->window ? o->window : DEFAULT_WINDOW,
                                .max_deferred = p->max_deferred,
-                               .retry_delay_ns = p->retry_delay_ms * 1000000,
+                               .retry_delay_ns = hk_ms_to_ns(p->retry_delay_ms),
                                .max_attempts = p->max_attempts,
                                .drop = drop_event};
     c->id = state->ret_id;
@@ -295,7 +295,7 @@ static bool take_gap(hk_consumer *c, hark_delivery *d)
 }
 
 /* Under the lock, which it gives up while it reads: one delivery that may start now. */
-static bool start_one(hk_consumer *c, hark_delivery *d)
+static bool start_one(hk_consumer *c, hark_delivery *d, bool *ret_trouble)
 {
     hk_started st;
     if (take_gap(c, d))
@@ -312,6 +312,7 @@ static bool start_one(hk_consumer *c, hark_delivery *d)
             if (err || !may_deliver(c)) { /* the store is in trouble, or closed meanwhile: later */
                 hk_core_unstart(c->core, st.item);
                 c->running--;
+                *ret_trouble = true;
                 return false;
             }
             if (!e) { /* no longer retained: an explicit gap */
@@ -361,7 +362,7 @@ static hark_err next(hark_sub *s, int64_t timeout_ns, hark_delivery *d)
             unlock(c);
             return HARK_ECLOSED;
         }
-        if (start_one(c, d)) {
+        if (start_one(c, d, &trouble)) {
             unlock(c);
             return HARK_OK;
         }
@@ -411,7 +412,7 @@ hark_err hk_consumer_settle(hark_delivery *d, hark_verdict verdict)
     hark_sub *s = d->sub;
     hk_consumer *c = s->consumer;
     hark_err err = HARK_OK;
-    int64_t delay_ns = d->delay_ms < 0 ? -1 : d->delay_ms * 1000000;
+    int64_t delay_ns = d->delay_ms < 0 ? -1 : hk_ms_to_ns(d->delay_ms);
     pthread_mutex_lock(&c->lock);
     if (d->generation != c->generation) {
         err = HARK_ESTALE;
@@ -422,10 +423,8 @@ hark_err hk_consumer_settle(hark_delivery *d, hark_verdict verdict)
         count_verdict(s, hk_core_settle(c->core, d->item, verdict, delay_ns, d->error, now()));
     }
     c->running--;
-    bool others = c->workers > 1 || !s->fn;
     unlock(c);
-    if (others)
-        hk_gate_open(&s->gate); /* a lane or a place came free */
+    hk_gate_open(&s->gate); /* a lane or a place came free; a load and a step when nobody waits */
     hk_bus_running(s->bus, -1);
     return err;
 }

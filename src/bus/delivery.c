@@ -104,14 +104,16 @@ hark_err hark_settle(hark_delivery **dp, const hark_settle_opts *opts)
 }
 
 /* An id that a redelivery will derive again. */
-static void derive_id(const hark_delivery *d, char ret[HK_UUID_TEXT + 1])
+static void derive_id(const hark_delivery *d, const char *type, char ret[HK_UUID_TEXT + 1])
 {
     uint8_t digest[16];
     uint64_t place[2] = {d->seq, d->ordinal};
     hk_sip sip;
     hk_sip_init(&sip, d->sub->bus->info.log_id);
     hk_sip_add(&sip, place, sizeof place);
-    hk_sip_add(&sip, d->sub->name, strlen(d->sub->name));
+    hk_sip_add(&sip, d->sub->name, strlen(d->sub->name) + 1);
+    hk_sip_add(&sip, type,
+               strlen(type)); /* one that failed is not taken for the next of other type */
     hk_sip_end(&sip, digest);
     hk_uuid8(digest, ret);
 }
@@ -124,8 +126,8 @@ hark_err hark_delivery_publish(hark_delivery *d, const hark_event_spec *spec, ha
         return err;
     char id[HK_UUID_TEXT + 1];
     unsigned flags = HK_PUB_INSIDE;
-    if (!s.id && d->sub->name && d->event) {
-        derive_id(d, id);
+    if (!s.id && s.type && d->sub->name && d->event) {
+        derive_id(d, s.type, id);
         s.id = id;
         flags |= HK_PUB_FIRST_STANDS;
     }
@@ -135,7 +137,10 @@ hark_err hark_delivery_publish(hark_delivery *d, const hark_event_spec *spec, ha
         const char *given = hark_event_correlationid(d->event);
         s.correlationid = given ? given : hark_event_id(d->event);
     }
-    err = hk_publish(d->sub->bus, &s, flags, ret, NULL);
+    hark_bus *bus = d->sub->bus;
+    hk_bus_running(bus, 1); /* a drain waits for it, whoever holds the delivery */
+    err = hk_publish(bus, &s, flags, ret, NULL);
+    hk_bus_running(bus, -1);
     if (!err && flags & HK_PUB_FIRST_STANDS)
         d->ordinal++; /* not after a failure: the repeat must get the same id */
     return err;

@@ -95,7 +95,7 @@ static void resolve(hark_bus *bus, hk_topic *t)
         n += !hk_mark_get(&s->closed) && hark_pattern_match(s->pattern, t->type);
     t->subs = n ? calloc(n, sizeof(hark_sub *)) : NULL;
     if (n && !t->subs)
-        t->generation--; /* without memory: tried again with the next event */
+        t->generation = UINT64_MAX; /* without memory: tried again with the next event */
     for (int consumers = 0; t->subs && consumers < 2; consumers++) {
         for (hark_sub *s = bus->subs; s && t->n_subs < n; s = s->next)
             if (!hk_mark_get(&s->closed) && (s->consumer != NULL) == consumers &&
@@ -155,7 +155,7 @@ static hk_topic *topic_of(hark_bus *bus, const hark_event *e)
     }
     if (t && HK_UNLIKELY(t->generation != hk_mark_get(&bus->subs_generation)))
         resolve(bus, t);
-    return t;
+    return t && t->generation != UINT64_MAX ? t : NULL;
 }
 
 /* Remembers whom to wake at the end of the batch; wakes at once when it cannot. */
@@ -191,6 +191,21 @@ static void hand_out(hark_bus *bus, hk_topic *t, hark_event *e)
         hark_event_unref(e);
 }
 
+/* No memory to find out for whom an event is: everybody looks for it in the log. */
+static void send_to_log(hark_bus *bus, hark_event *e)
+{
+    pthread_mutex_lock(&bus->lock);
+    for (hark_sub *s = bus->subs; s; s = s->next) {
+        if (hk_mark_get(&s->closed))
+            continue;
+        if (s->live)
+            hk_live_fall_behind(s);
+        wake(s);
+    }
+    pthread_mutex_unlock(&bus->lock);
+    hark_event_unref(e);
+}
+
 void hk_dispatch_all(hark_bus *bus, hark_event *const *events, size_t n)
 {
     hk_dispatch *d = &bus->dispatch;
@@ -199,8 +214,8 @@ void hk_dispatch_all(hark_bus *bus, hark_event *const *events, size_t n)
         hk_topic *t = topic_of(bus, events[i]);
         if (t)
             hand_out(bus, t, events[i]);
-        else /* no memory to find out for whom it is: live ones find it missing, see hk_live_push */
-            hark_event_unref(events[i]);
+        else
+            send_to_log(bus, events[i]);
     }
     wake_touched(d);
 }

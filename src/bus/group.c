@@ -40,8 +40,11 @@ static void add_publishes(hark_bus *bus, group *g)
         g->events += r->n;
         g->bytes += r->bytes;
         r->err = bus->ops->append(bus->store, r->items, r->n, r->ei ? r->ei : &g->ei);
-        if (ends_group(r->err))
+        if (ends_group(r->err)) {
             g->err = r->err;
+            if (r->ei)
+                g->ei = *r->ei;
+        }
     }
 }
 
@@ -118,17 +121,15 @@ static void finish_publishes(hark_bus *bus, group *g)
     }
     for (hk_work *work; (work = hk_list_shift(&g->publishes));) {
         hk_request *r = (hk_request *)(void *)work;
-        hark_err err = g->err && r->err != HARK_ECONFLICT ? g->err : r->err;
-        if (g->err && r->ei && err == g->err)
+        if (g->err && r->ei) /* also for a conflict: the other event may have been of this group */
             *r->ei = g->ei;
-        hk_request_done(bus, r, err);
+        hk_request_done(bus, r, g->err ? g->err : r->err);
     }
     hk_dispatch_all(bus, w->fresh, w->n_fresh);
 }
 
-static void finish_others(hark_bus *bus, group *g)
+static void finish_others(group *g)
 {
-    (void)bus;
     for (hk_work *work; (work = hk_list_shift(&g->jobs));) {
         hk_job *job = (hk_job *)(void *)work;
         if (g->err && !job->err) {
@@ -187,5 +188,5 @@ void hk_group(hark_bus *bus)
     if (g.err)
         failed(bus, &g);
     finish_publishes(bus, &g);
-    finish_others(bus, &g);
+    finish_others(&g);
 }

@@ -78,6 +78,15 @@ static void set_full(hark_sub *s, bool full)
     }
 }
 
+void hk_live_fall_behind(hark_sub *s)
+{
+    hk_live *l = s->live;
+    l->pushing = false;
+    if (l->overflow == HARK_OVERFLOW_WAIT)
+        set_full(s, true); /* before the reader can know: it takes the mark back when caught up */
+    (void)hk_mark_swap(&l->mode, HK_BEHIND_RING);
+}
+
 static void overflow(hark_sub *s, hark_event *e)
 {
     hk_live *l = s->live;
@@ -94,10 +103,7 @@ static void overflow(hark_sub *s, hark_event *e)
         hk_count_bump(&l->dropped, 1);
         return;
     }
-    l->pushing = false;
-    (void)hk_mark_swap(&l->mode, HK_BEHIND_RING);
-    if (l->overflow == HARK_OVERFLOW_WAIT)
-        set_full(s, true);
+    hk_live_fall_behind(s);
 }
 
 void hk_live_ring(hark_sub *s)
@@ -327,6 +333,7 @@ static void *live_main(void *arg)
         hk_delivery_clear(d);
         free(d);
     }
+    hark_sub_close(s); /* a drain may not have come to it yet, and finds it no more */
     hk_sub_ended(s);
     hk_sub_release(s);
     hk_bus_thread_end(bus);

@@ -20,13 +20,15 @@ static hark_err check_gate(hark_bus *bus, unsigned flags, hark_errinfo *ei)
 }
 
 /* Waiting subscribers make publishers wait as they enter; never handlers, loops and the like. */
-static hark_err wait_for_subscribers(hark_bus *bus, bool may_wait, hark_errinfo *ei)
+static hark_err wait_for_subscribers(hark_bus *bus, unsigned flags, bool may_wait, hark_errinfo *ei)
 {
     for (;;) {
         unsigned seen = hk_gate_look(&bus->room);
-        if (hk_count_get(&bus->full_subs) == 0 || !hk_bus_accepts(bus))
-            return HARK_OK;
-        if (!may_wait || hk_role_get() != HK_ROLE_USER)
+        hark_err err = check_gate(bus, flags, ei);
+        if (err || hk_count_get(&bus->full_subs) == 0)
+            return err;
+        hk_role role = hk_role_get();
+        if (!may_wait || (role != HK_ROLE_USER && role != HK_ROLE_WORKER))
             return hk_fail(ei, HARK_EAGAIN, "a subscription with HARK_OVERFLOW_WAIT is full");
         (void)hk_gate_wait(&bus->room, seen, -1);
     }
@@ -36,7 +38,7 @@ static hark_err enter(hark_bus *bus, unsigned flags, bool may_wait, hark_errinfo
 {
     hark_err err = check_gate(bus, flags, ei);
     if (!err && HK_UNLIKELY(hk_count_get(&bus->full_subs) != 0))
-        err = wait_for_subscribers(bus, may_wait && !(flags & HK_PUB_INSIDE), ei);
+        err = wait_for_subscribers(bus, flags, may_wait && !(flags & HK_PUB_INSIDE), ei);
     if (!err && HK_UNLIKELY(hk_mark_get(&bus->read_only) != 0))
         err = hk_fail(ei, HARK_EREADONLY, "the log took a fatal error and is read-only; reopen it");
     return err;
@@ -122,13 +124,14 @@ static hark_err take_room(hark_bus *bus, size_t n, size_t bytes, bool may_wait, 
             return HARK_OK;
         (void)hk_count_sub(&w->queued_events, n);
         (void)hk_count_sub(&w->queued_bytes, bytes);
-        if (!may_wait)
+        if (!may_wait) {
+            hk_gate_open(&w->room); /* somebody may have found it full only because of this try */
             return hk_fail(ei, HARK_EAGAIN, "%llu events wait for the writer; queue_events is %zu",
                            (unsigned long long)(events - n), bus->opts.queue_events);
+        }
+        if (hk_mark_get(&bus->gate) == HK_CLOSED)
+            return hk_fail(ei, HARK_ECLOSED, "the bus was closed meanwhile");
         (void)hk_gate_wait(&w->room, seen, -1);
-        hark_err err = hk_mark_get(&bus->gate) == HK_CLOSED ? HARK_ECLOSED : HARK_OK;
-        if (err)
-            return hk_fail(ei, err, "the bus was closed meanwhile");
     }
 }
 

@@ -61,6 +61,8 @@ static hark_err check(const hark_read_opts *opts, hark_read_opts *o, hark_errinf
     if (!err && o->limit > PAGE_MAX)
         err =
             hk_fail(ei, HARK_EINVAL, "hark_read_opts.limit is %zu; at most %d", o->limit, PAGE_MAX);
+    if (o->after > HARK_SEQ_MAX)
+        o->after = HARK_SEQ_MAX; /* so that one more is no overflow */
     if (!o->type)
         o->type = "**";
     if (!o->limit)
@@ -83,6 +85,8 @@ hark_err hark_read(hark_bus *bus, const hark_read_opts *opts, hark_page **ret, h
         return err;
     if (!hk_role_may_block())
         return hk_fail(ei, HARK_EWRONGTHREAD, "hark_read may block this thread");
+    if (hk_mark_get(&bus->gate) == HK_CLOSED)
+        return hk_fail(ei, HARK_ECLOSED, "the bus is closed");
     hark_page *page = calloc(1, sizeof *page + o.limit * sizeof(hark_event *));
     if (!page)
         return hk_fail(ei, HARK_ENOMEM, "no memory for a page of %zu events", o.limit);

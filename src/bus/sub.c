@@ -152,7 +152,7 @@ static hark_err open_sub(hark_sub *s, const hark_sub_opts *o, hark_errinfo *ei)
     if (!err && s->fn)
         err = o->consumer ? hk_consumer_start(s) : hk_live_start(s);
     if (err) {
-        hk_mark_set(&s->closed, 1);
+        (void)hk_mark_move(&s->closed, 0, 1);
         list_remove(s);
     }
     return err;
@@ -178,7 +178,7 @@ hark_err hark_subscribe(hark_bus *bus, const char *pattern, hark_handler_fn fn, 
         return hk_fail(ei, HARK_ENOMEM, "no memory for a subscription");
     if (o.consumer && !(s->name = hk_strdup(o.consumer)))
         err = HARK_ENOMEM;
-    hk_mark_set(&s->closed, 1);
+    hk_mark_set(&s->closed, HK_SUB_OPENING);
     if (!err)
         err = open_sub(s, &o, ei);
     if (err) {
@@ -264,7 +264,7 @@ hark_err hark_sub_join(hark_sub *s, int64_t timeout_ms)
         return HARK_EWRONGTHREAD;
     if (!hk_mark_get(&s->closed))
         return HARK_EINVAL;
-    int64_t deadline = hk_mono_ns() + timeout_ms * 1000000;
+    int64_t deadline = hk_mono_ns() + hk_ms_to_ns(timeout_ms);
     hark_err err = HARK_OK;
     pthread_mutex_lock(&s->end_lock);
     while (!s->joinable && !err) {
@@ -306,7 +306,7 @@ hark_err hark_sub_stats_get(hark_sub *s, hark_sub_stats *ret)
         ret->dropped = hk_count_get(&s->live->dropped);
         ret->pending = hk_ring_count(s->live->ring);
         ret->position = hk_mark_get(&s->live->pos);
-        ret->catching_up = hk_mark_get(&s->live->mode) != HK_LIVE;
+        ret->catching_up = hk_mark_get(&s->live->mode) == HK_BEHIND_RING;
     } else {
         hk_core_facts f;
         pthread_mutex_lock(&s->consumer->lock);
@@ -324,6 +324,6 @@ hark_err hark_next(hark_sub *s, int64_t timeout_ms, hark_delivery **ret)
         return HARK_EINVAL;
     if (timeout_ms != 0 && !hk_role_may_block())
         return HARK_EWRONGTHREAD;
-    int64_t ns = timeout_ms < 0 ? -1 : timeout_ms * 1000000;
+    int64_t ns = timeout_ms < 0 ? -1 : hk_ms_to_ns(timeout_ms);
     return s->live ? hk_live_next(s, ns, ret) : hk_consumer_next(s, ns, ret);
 }

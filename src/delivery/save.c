@@ -25,10 +25,14 @@ static hark_err load_known(hk_core *c, const hark_store_consumer *state)
     return HARK_OK;
 }
 
-/* A stored time is only trusted within the policy: clocks jump. */
+/* A stored time is only trusted so far: clocks jump. Handlers may ask for more than the policy's. */
+#define FARTHEST_DUE_NS (INT64_C(3600) * 1000000000)
+
 static int64_t clamp_due(const hk_core *c, const hark_store_row *row, hk_now now)
 {
-    int64_t left = row->due_ns - now.wall, most = c->opts.retry_delay_ns;
+    int64_t left = row->due_ns - now.wall;
+    int64_t most =
+        c->opts.retry_delay_ns > FARTHEST_DUE_NS ? c->opts.retry_delay_ns : FARTHEST_DUE_NS;
     return now.mono + (left < 0 ? 0 : left > most ? most : left);
 }
 
@@ -280,6 +284,7 @@ void hk_core_saved(hk_core *c, bool ok)
         item->saved_as = HK_AS_NOTHING;
         item->on_list = item->in_flight = false;
         if (ok) {
+            item->attempt_in_flight = false;
             commit_item(c, item, as);
         } else {
             item->again = false;

@@ -119,7 +119,11 @@ static void read_up(hk_tail *t, const hark_store_query *q, hark_store_page *ret)
             break;
         }
         hark_event *e = hk_tail_get(t, seq);
-        if (!e) { /* evicted meanwhile: what lies before goes out, the next call tells of the gap */
+        if (!e && ret->n == 0) { /* evicted meanwhile: the gap is longer */
+            ret->gap = seq;
+            continue;
+        }
+        if (!e) { /* what lies before goes out, the next call tells of the gap */
             ret->end = 0;
             break;
         }

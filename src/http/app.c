@@ -117,6 +117,7 @@ void hk_app_put(hark_app *app)
     hk_routes_free(app);
     hk_drops_put(app->drops);
     close_all(app);
+    hark_bus_unref(app->bus); /* contexts that were held may have published until now */
     free(app);
 }
 
@@ -125,9 +126,10 @@ hark_app *hark_app_unref(hark_app *app)
     if (!app)
         return NULL;
     hark_err err = hark_app_stop(app, NULL);
-    (void)err; /* what was cut off was logged */
-    hark_bus_unref(app->bus);
-    app->bus = NULL;
+    if (err == HARK_EWRONGTHREAD) {
+        hk_log(HK_ERROR, "http: hark_app_unref in a handler; the app goes on");
+        return NULL;
+    } /* what was cut off was logged */
     hk_app_put(app);
     return NULL;
 }

@@ -2,6 +2,7 @@
  * first block stays with the context, so that most requests allocate nothing. */
 #include "http/http_i.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 struct hk_arena_block {
@@ -25,7 +26,7 @@ static bool add_block(hk_arena *a, size_t size)
     size_t want = size + sizeof(hk_arena_block);
     if (want < 4096)
         want = 4096;
-    hk_arena_block *b = hk_slab_alloc(want);
+    hk_arena_block *b = malloc(want);
     if (!b)
         return false;
     b->next = a->blocks;
@@ -62,7 +63,7 @@ void hk_arena_reset(hk_arena *a)
 {
     for (hk_arena_block *b = a->blocks, *next; b; b = next) {
         next = b->next;
-        hk_slab_free(b);
+        free(b);
     }
     a->blocks = NULL;
     a->at = a->first;

@@ -230,12 +230,21 @@ static bool idle(const hk_conn *k)
            waiting == 0;
 }
 
+/* The client has left in the middle of a request. libmicrohttpd (0.9.75) does not notice when the end
+ * comes together with the last bytes, since its epoll tells each change once. */
+static bool gone(const hk_conn *k)
+{
+    char next;
+    return (k->stage == HK_STAGE_HEAD || k->stage == HK_STAGE_BODY) &&
+           recv(k->fd, &next, 1, MSG_PEEK | MSG_DONTWAIT) == 0;
+}
+
 void hk_conn_sweep(hk_loop *l)
 {
     for (hk_conn *k = l->conns; k; k = k->next) {
         if (k->shut)
             continue;
-        if (l->stopping && idle(k)) {
+        if (gone(k) || (l->stopping && idle(k))) {
             end(k);
         } else if (too_slow(k, &l->app->opts)) {
             hk_count_bump(&l->counts.timed_out, 1);

@@ -209,17 +209,15 @@ static void shut(hk_loop *l)
     for (hark_ctx *c = l->live; c; c = c->next)
         hk_ctx_detach(c);
     MHD_run(l->daemon);
-    while (l->lingers)
-        hk_conn_linger_end(l, l->lingers);
     MHD_stop_daemon(l->daemon);
     l->daemon = NULL;
-    (void)hk_loop_take(l, false);
+    while (l->lingers) /* stopping the daemon may have added some */
+        hk_conn_linger_end(l, l->lingers);
     pthread_mutex_lock(&l->lock);
-    hk_mail *m = l->first; /* came in between: nobody else will run it */
-    l->first = l->last = NULL;
-    for (hk_mail *next; m; m = next) {
-        next = m->next;
-        m->fn(l, m);
+    while (l->first) { /* nobody else will run them; they may post more */
+        pthread_mutex_unlock(&l->lock);
+        (void)hk_loop_take(l, false);
+        pthread_mutex_lock(&l->lock);
     }
     l->dead = true;
     hk_ref_get(&l->app->refs, (unsigned)l->n_live);

@@ -41,7 +41,7 @@ static hark_ctx *ctx_take(hk_loop *l)
         l->n_free_ctx--;
         body = c->body;
     } else {
-        c = hk_slab_alloc(HK_CTX_BLOCK);
+        c = malloc(HK_CTX_BLOCK);
         if (!c)
             return NULL;
     }
@@ -94,7 +94,7 @@ static void clean(hark_ctx *c)
 static void ctx_free(hark_ctx *c)
 {
     hk_buf_free(&c->body);
-    hk_slab_free(c);
+    free(c);
 }
 
 static void release(hark_ctx *c)

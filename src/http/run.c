@@ -44,6 +44,13 @@ static hark_err make_loops(hark_app *app)
     return HARK_OK;
 }
 
+static bool open_quit(hark_app *app)
+{
+    if (app->quit_fd < 0)
+        app->quit_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    return app->quit_fd >= 0;
+}
+
 hark_err hark_app_start(hark_app *app, hark_errinfo *ei)
 {
     hark_err err = may_start(app, ei);
@@ -52,9 +59,8 @@ hark_err hark_app_start(hark_app *app, hark_errinfo *ei)
     if (err)
         return err;
     app->port = hark_app_port(app); /* the listeners are closed on stop */
-    app->quit_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     app->started = true;
-    err = app->quit_fd < 0 ? HARK_ESYS : make_loops(app);
+    err = open_quit(app) ? make_loops(app) : HARK_ESYS;
     if (!err && needs_workers(app))
         err = hk_workers_start(&app->workers, app->opts.workers, app->opts.worker_queue);
     /* The first loop accepts for all, so it comes last. */
@@ -88,8 +94,10 @@ static void end_loop(hk_loop *l)
 hark_err hark_app_stop(hark_app *app, hark_errinfo *ei)
 {
     bool cut = false;
-    if (hk_role_get() == HK_ROLE_LOOP)
-        return hk_fail(ei, HARK_EWRONGTHREAD, "an app cannot be stopped from its own loop");
+    hk_role role = hk_role_get();
+    if (role == HK_ROLE_LOOP || role == HK_ROLE_WORKER)
+        return hk_fail(ei, HARK_EWRONGTHREAD,
+                       "an app cannot be stopped from a handler; use hark_app_quit");
     if (!app->started || app->stopped)
         return HARK_OK;
     app->stopped = true;
@@ -144,14 +152,18 @@ static void await_quit(int fd)
         continue;
 }
 
+/* The signals are ours before the first request comes in: whoever has got an answer may ask for the
+ * end. */
 hark_err hark_app_run(hark_app *app, hark_errinfo *ei)
 {
     struct sigaction sa = {.sa_handler = on_signal, .sa_flags = (int)SA_RESETHAND}, term, intr;
     if (!hk_role_may_block())
         return hk_fail(ei, HARK_EWRONGTHREAD, "hark_app_run blocks; this thread must not");
-    hark_err err = hark_app_start(app, ei);
+    hark_err err = may_start(app, ei);
     if (err)
         return err;
+    if (!open_quit(app))
+        return hk_fail(ei, HARK_ESYS, "the app cannot be started: %s", strerror(errno));
     sigset_t both, before;
     sigemptyset(&both);
     sigaddset(&both, SIGTERM);
@@ -160,8 +172,11 @@ hark_err hark_app_run(hark_app *app, hark_errinfo *ei)
     sigaction(SIGTERM, &sa, &term);
     sigaction(SIGINT, &sa, &intr);
     pthread_sigmask(SIG_UNBLOCK, &both, &before);
-    await_quit(app->quit_fd);
-    err = hark_app_stop(app, ei);
+    err = hark_app_start(app, ei);
+    if (!err) {
+        await_quit(app->quit_fd);
+        err = hark_app_stop(app, ei);
+    }
     hk_mark_set(&signal_fd, 0);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     sigaction(SIGTERM, &term, NULL);

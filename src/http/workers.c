@@ -23,6 +23,7 @@ static hark_ctx *take(hk_workers *w)
 static void *worker_main(void *arg)
 {
     hk_workers *w = arg;
+    (void)hk_role_set(HK_ROLE_WORKER);
     for (hark_ctx *c; (c = take(w));) {
         hk_ctx_chain(c);
         hk_loop_post(c->loop, &c->work_mail);

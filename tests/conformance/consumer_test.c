@@ -151,7 +151,7 @@ static void test_another_pattern_or_policy_is_a_conflict_unless_update_is_set(vo
     for (size_t i = 0; i < HK_COUNTOF(others); i++) {
         assert_err(f, HARK_ECONFLICT,
                    hark_subscribe(f->bus, "t", record, r, &others[i], &sub, &f->ei));
-        assert_says(f, "'c'");
+        assert_says(f, "update");
     }
     assert_err(f, HARK_ECONFLICT,
                hark_subscribe(f->bus, "u", record, r, OPTS(.consumer = "c", .max_attempts = 5), &sub,

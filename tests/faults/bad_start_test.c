@@ -6,7 +6,6 @@
 #include <errno.h>
 #include <netinet/in.h>
 #include <setjmp.h>
-#include <signal.h>
 #include <sqlite3.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -22,7 +21,7 @@
 static const char *program;
 static kit_output output;
 static char dir[160];   /* this test's own */
-static char store[200]; /* sqlite:DIR/x.db */
+static char store[256]; /* sqlite:DIR/x.db */
 static char file[200];  /* DIR/x.db */
 
 static int fresh_dir(void **state)
@@ -35,7 +34,8 @@ static int fresh_dir(void **state)
     return 0;
 }
 
-/* The names in the directory and the content of its files, as one number. */
+/* The names in the directory and the content of its files, as one number. The index of a WAL is
+ * memory of those who have the database open, not content. */
 static uint64_t state_of(const char *where)
 {
     char *names = kit_list(where), *save = NULL, path[512];
@@ -43,7 +43,8 @@ static uint64_t state_of(const char *where)
     for (char *n = strtok_r(names, " ", &save); n; n = strtok_r(NULL, " ", &save)) {
         size_t len = 0;
         (void)snprintf(path, sizeof path, "%s/%s", where, n);
-        char *all = kit_slurp(path, &len);
+        bool index = strlen(n) > 4 && strcmp(n + strlen(n) - 4, "-shm") == 0;
+        char *all = index ? NULL : kit_slurp(path, &len);
         h = h * 31 + (all ? kit_hash(all, len) : 0);
         free(all);
     }
@@ -67,13 +68,26 @@ static void run_refused(const char *listen, const char *url, const char *const *
             fail_msg("%s %s: expected '%s' in: %s", listen, url, *parts, output.err);
 }
 
-/* Refused with these words, and the directory is as before. */
-static void refused(const char *listen, const char *url, const char *word, const char *word2)
+/* Refused for its address, and no other file is there than before: the log was open for a moment,
+ * and is closed. */
+static void refused_address(const char *listen, const char *word, const char *word2)
+{
+    const char *parts[] = {word, word2, NULL};
+    char *names = kit_list(dir);
+    run_refused(listen, store, parts);
+    char *now = kit_list(dir);
+    assert_string_equal(names, now);
+    free(names);
+    free(now);
+}
+
+/* Refused for its store, and every file is as before. */
+static void refused(const char *url, const char *word, const char *word2)
 {
     const char *parts[] = {word, word2, NULL};
     uint64_t before = state_of(dir);
     char *names = kit_list(dir);
-    run_refused(listen, url, parts);
+    run_refused("127.0.0.1:0", url, parts);
     char *now = kit_list(dir);
     assert_string_equal(names, now);
     if (state_of(dir) != before)
@@ -87,9 +101,7 @@ static void make_log(void)
 {
     int port = 0;
     kit_proc p = kit_quickstart(program, store, kit_path("stderr"), &port);
-    kill(p.pid, SIGTERM);
-    kit_finish(&p, &output);
-    assert_true(kit_exited(output.status, 0));
+    kit_stop(&p, port);
 }
 
 static void patch_log(long at, const unsigned char bytes[4])
@@ -148,7 +160,7 @@ static void test_a_malformed_address_is_refused(void **state)
     (void)state;
     make_log();
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
-        refused(bad[i], store, "127.0.0.1:8080", bad[i]);
+        refused_address(bad[i], "127.0.0.1:8080", bad[i]);
 }
 
 static int listen_somewhere(int *ret_port)
@@ -171,7 +183,7 @@ static void test_a_port_in_use_is_refused(void **state)
     (void)state;
     (void)snprintf(address, sizeof address, "127.0.0.1:%d", port);
     make_log();
-    refused(address, store, address, "in use");
+    refused_address(address, address, "in use");
     close(fd);
 }
 
@@ -179,7 +191,7 @@ static void test_an_address_of_another_machine_is_refused(void **state)
 {
     (void)state;
     make_log();
-    refused("192.0.2.1:0", store, "192.0.2.1:0", "no such address");
+    refused_address("192.0.2.1:0", "192.0.2.1:0", "no such address");
 }
 
 /* ---- the store's URL ---- */
@@ -191,7 +203,7 @@ static void test_an_unknown_store_is_refused(void **state)
                                       "sqlitex.db", "memory:what", "sqlite:"};
     (void)state;
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
-        refused("127.0.0.1:0", bad[i], "quickstart: ", bad[i]);
+        refused(bad[i], "quickstart: ", bad[i]);
 }
 
 static void test_a_directory_is_refused(void **state)
@@ -199,7 +211,7 @@ static void test_a_directory_is_refused(void **state)
     char url[256];
     (void)state;
     (void)snprintf(url, sizeof url, "sqlite:%s", dir);
-    refused("127.0.0.1:0", url, dir, "is a directory");
+    refused(url, dir, "is a directory");
 }
 
 static void test_a_missing_directory_is_refused(void **state)
@@ -207,14 +219,14 @@ static void test_a_missing_directory_is_refused(void **state)
     char url[256];
     (void)state;
     (void)snprintf(url, sizeof url, "sqlite:%s/nowhere/x.db", dir);
-    refused("127.0.0.1:0", url, "/nowhere/x.db", "create its directory");
+    refused(url, "/nowhere/x.db", "create its directory");
 }
 
 static void test_a_directory_without_the_right_to_write_is_refused(void **state)
 {
     (void)state;
     assert_int_equal(chmod(dir, 0555), 0);
-    refused("127.0.0.1:0", store, file, "ermission");
+    refused(store, file, "ermission");
     assert_int_equal(chmod(dir, 0755), 0);
 }
 
@@ -223,7 +235,7 @@ static void test_a_file_without_the_right_to_write_is_refused(void **state)
     (void)state;
     make_log();
     assert_int_equal(chmod(file, 0444), 0);
-    refused("127.0.0.1:0", store, file, "ermission");
+    refused(store, file, "ermission");
 }
 
 static void test_a_log_in_a_directory_without_the_right_to_write_is_refused(void **state)
@@ -231,14 +243,14 @@ static void test_a_log_in_a_directory_without_the_right_to_write_is_refused(void
     (void)state;
     make_log();
     assert_int_equal(chmod(dir, 0555), 0);
-    refused("127.0.0.1:0", store, file, "");
+    refused(store, file, "");
     assert_int_equal(chmod(dir, 0755), 0);
 }
 
 static void test_a_device_is_refused(void **state)
 {
     (void)state;
-    refused("127.0.0.1:0", "sqlite:/dev/null", "/dev/null", "not a regular file");
+    refused("sqlite:/dev/null", "/dev/null", "not a regular file");
 }
 
 static void test_a_second_writing_process_is_refused_and_told_the_pid_of_the_first(void **state)
@@ -259,9 +271,7 @@ static void test_a_second_writing_process_is_refused_and_told_the_pid_of_the_fir
     assert_string_equal(names, now);
     free(names);
     free(now);
-    kill(p.pid, SIGTERM);
-    kit_finish(&p, &output);
-    assert_true(kit_exited(output.status, 0));
+    kit_stop(&p, port);
 }
 
 /* ---- what is in the file ---- */
@@ -271,7 +281,7 @@ static void test_a_log_of_a_newer_format_is_refused(void **state)
     (void)state;
     make_log();
     patch_log(60, (const unsigned char[]){0, 0, 0, 99}); /* user_version */
-    refused("127.0.0.1:0", store, file, "format 99");
+    refused(store, file, "format 99");
 }
 
 static void test_a_file_with_another_application_id_is_refused(void **state)
@@ -279,7 +289,7 @@ static void test_a_file_with_another_application_id_is_refused(void **state)
     (void)state;
     make_log();
     patch_log(68, (const unsigned char[]){'t', 'e', 's', 't'});
-    refused("127.0.0.1:0", store, file, "another program");
+    refused(store, file, "another program");
 }
 
 static void sql(sqlite3 *db, const char *text)
@@ -303,21 +313,21 @@ static void test_the_database_of_another_program_is_refused(void **state)
 {
     (void)state;
     make_foreign("PRAGMA journal_mode=DELETE", false);
-    refused("127.0.0.1:0", store, file, "another program");
+    refused(store, file, "another program");
 }
 
 static void test_a_wal_database_of_another_program_is_refused(void **state)
 {
     (void)state;
     make_foreign("PRAGMA journal_mode=WAL", false);
-    refused("127.0.0.1:0", store, file, "another program");
+    refused(store, file, "another program");
 }
 
 static void test_a_database_of_another_program_with_a_log_to_recover_is_refused(void **state)
 {
     (void)state;
     make_foreign("PRAGMA journal_mode=WAL", true);
-    refused("127.0.0.1:0", store, file, "another program");
+    refused(store, file, "another program");
 }
 
 static void test_what_is_no_database_is_refused(void **state)
@@ -331,7 +341,7 @@ static void test_what_is_no_database_is_refused(void **state)
     (void)state;
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         kit_write_file(file, bad[i].what, bad[i].len);
-        refused("127.0.0.1:0", store, file, "");
+        refused(store, file, "");
     }
 }
 
@@ -340,11 +350,11 @@ static void test_a_log_cut_short_is_refused(void **state)
     (void)state;
     make_log();
     assert_int_equal(truncate(file, 4096), 0);
-    refused("127.0.0.1:0", store, file, "");
+    refused(store, file, "");
     assert_int_equal(unlink(file), 0);
     make_log();
     assert_int_equal(truncate(file, 100), 0);
-    refused("127.0.0.1:0", store, file, "");
+    refused(store, file, "");
 }
 
 #define CASE(f) cmocka_unit_test_setup(f, fresh_dir)

@@ -65,6 +65,8 @@ bool kit_exited(int status, int code);
 /* Starts a quickstart and waits for the line that tells its port; lines before it are lost. */
 kit_proc kit_quickstart(const char *program, const char *store, const char *err_path,
                         int *ret_port);
+/* Waits until it serves, sends SIGTERM, and expects it to end well. */
+void kit_stop(kit_proc *p, int port);
 
 /* The whole file, NUL-terminated, malloc'ed; NULL when there is none. */
 char *kit_slurp(const char *path, size_t *ret_len);

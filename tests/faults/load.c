@@ -101,7 +101,7 @@ static void take_created(load *l, conn *c, const char *body, size_t len)
     const char *id = strstr(body, "\"id\":\"");
     KIT_CHECK(id && load_number(body, r->user) == (long)c->request,
               "request %zu got an answer that is not its own: %.300s", c->request, body);
-    (void)snprintf(r->id, sizeof r->id, "%.17s", id + 6);
+    KIT_CHECK(sscanf(id + 6, "%31[^\"]", r->id) == 1, "an answer without an id: %.300s", body);
     r->len = len;
     r->hash = kit_hash(body, len);
     r->acked = true;

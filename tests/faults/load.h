@@ -11,7 +11,7 @@
 typedef struct request {
     bool user;  /* else an order */
     bool acked; /* its 201 was read */
-    char id[24];
+    char id[32];
     size_t len;    /* of the 201's body */
     uint64_t hash; /* likewise */
     size_t pad;    /* size of an order's second item */

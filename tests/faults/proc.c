@@ -1,6 +1,8 @@
 /* Programs that a test starts: their output, their end, their death. See kit.h. */
 #include "kit.h"
 
+#include "client.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/capability.h>
@@ -142,4 +144,16 @@ kit_proc kit_quickstart(const char *program, const char *store, const char *err_
         (void)sscanf(line, "listening on port %d,", ret_port);
     }
     return p;
+}
+
+void kit_stop(kit_proc *p, int port)
+{
+    static kit_output output;
+    static reply r;
+    client_do(port, "GET", "/", "", "", &r);
+    KIT_CHECK(r.status == 404, "GET /: %d", r.status);
+    kill(p->pid, SIGTERM);
+    kit_finish(p, &output);
+    KIT_CHECK(kit_exited(output.status, 0), "SIGTERM: wait status %d: %s", output.status,
+              output.err);
 }

@@ -40,6 +40,14 @@ static void consumer_free(hk_mem_consumer *c)
     free(c);
 }
 
+static void letter_clear(hk_mem_letter *l)
+{
+    hark_event_unref(l->event);
+    free(l->reason);
+    free(l->error);
+    *l = (hk_mem_letter){0};
+}
+
 void hk_mem_ledger_free(hark_store *s)
 {
     while (s->consumers) {
@@ -47,14 +55,8 @@ void hk_mem_ledger_free(hark_store *s)
         s->consumers = c->next;
         consumer_free(c);
     }
-    while (s->letters) {
-        hk_mem_letter *l = s->letters;
-        s->letters = l->next;
-        hark_event_unref(l->event);
-        free(l->reason);
-        free(l->error);
-        free(l);
-    }
+    for (size_t i = 0; i < HK_MEM_LETTERS; i++)
+        letter_clear(&s->letters[i]);
 }
 
 /* The floor of a new consumer: everything up to there is none of its business. */
@@ -216,27 +218,21 @@ static hark_err save_rows(hk_mem_consumer *m, const hark_store_save *save)
     return HARK_OK;
 }
 
-static hark_err save_letters(hark_store *s, uint64_t consumer, const hark_store_save *save)
+/* Without memory for its texts a letter goes without them. */
+static void save_letters(hark_store *s, uint64_t consumer, const hark_store_save *save)
 {
     for (size_t i = 0; i < save->n_dead; i++) {
         const hark_store_dead *d = &save->dead[i];
-        hk_mem_letter *l = calloc(1, sizeof *l);
-        bool failed = !l;
-        if (l) {
-            *l = (hk_mem_letter){.next = s->letters,
-                                 .consumer = consumer,
-                                 .event = hark_event_ref(d->event),
-                                 .reason = copy(d->reason, &failed),
-                                 .error = copy(d->error, &failed),
-                                 .attempts = d->attempts,
-                                 .first_ns = d->first_ns,
-                                 .dead_ns = d->dead_ns};
-            s->letters = l;
-        }
-        if (failed)
-            return HARK_ENOMEM;
+        hk_mem_letter *l = &s->letters[s->n_letters++ % HK_MEM_LETTERS];
+        letter_clear(l);
+        *l = (hk_mem_letter){.consumer = consumer,
+                             .event = hark_event_ref(d->event),
+                             .reason = hk_strdup(d->reason),
+                             .error = hk_strdup(d->error),
+                             .attempts = d->attempts,
+                             .first_ns = d->first_ns,
+                             .dead_ns = d->dead_ns};
     }
-    return HARK_OK;
 }
 
 hark_err hk_mem_consumer_save(hark_store *s, const hark_store_save *save, hark_errinfo *ei)
@@ -254,11 +250,10 @@ hark_err hk_mem_consumer_save(hark_store *s, const hark_store_save *save, hark_e
         err = HARK_ENOMEM;
     if (!err)
         err = save_rows(m, save);
-    if (!err)
-        err = save_letters(s, m->id, save);
     if (err) {
         free(settled);
     } else {
+        save_letters(s, m->id, save);
         if (save->n_settled)
             memcpy(settled, save->settled, save->n_settled * sizeof *settled);
         free(m->settled);

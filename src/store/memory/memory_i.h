@@ -23,12 +23,12 @@ typedef struct hk_mem_consumer {
     hark_store_range *settled;
     size_t n_settled;
     hark_store_row *rows; /* ascending */
-    size_t n_rows, cap_rows;
-    uint64_t dead; /* dead letters counted; their bodies are kept in `letters` */
+    size_t n_rows;
 } hk_mem_consumer;
 
+/* A dead letter. The newest of them are kept. */
+enum { HK_MEM_LETTERS = 1024 };
 typedef struct hk_mem_letter {
-    struct hk_mem_letter *next;
     uint64_t consumer;
     hark_event *event;
     char *reason, *error;
@@ -44,7 +44,8 @@ struct hark_store {
     _Alignas(HK_CACHELINE) hk_mem_index index;
     pthread_mutex_t ledger_lock;
     hk_mem_consumer *consumers;
-    hk_mem_letter *letters;
+    hk_mem_letter letters[HK_MEM_LETTERS]; /* a ring */
+    uint64_t n_letters;                    /* ever */
     uint64_t next_consumer;
 };
 

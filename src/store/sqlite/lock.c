@@ -140,6 +140,9 @@ static hark_err check_locked_file(const hk_file_lock *l, const char *path, hark_
         return hk_fail(ei, HARK_ESYS, "cannot examine %s: %s; try again", path, strerror(errno));
     if (!hk_file_lock_names(l, path))
         return hk_fail(ei, HARK_ESYS, "%s was replaced while it was being opened; try again", path);
+    if (st.st_size == 1) /* SQLite takes such a file for an empty one and would overwrite it */
+        return hk_fail(ei, HARK_EFORMAT,
+                       "%s is not a database; name another path, or move the file away", path);
     if (st.st_nlink > 1)
         return hk_fail(ei, HARK_EINVAL,
                        "%s has %lu names (hard links), and SQLite finds its write-ahead log by "

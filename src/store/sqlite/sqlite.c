@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 static hark_err check_path(const char *rest, const char **ret, hark_errinfo *ei)
 {
@@ -33,6 +34,25 @@ static void free_store(hark_store *s)
     free(s);
 }
 
+static bool has_wal(const char *path)
+{
+    char *wal = sqlite3_mprintf("%s-wal", path);
+    bool there = wal && access(wal, F_OK) == 0;
+    sqlite3_free(wal);
+    return there;
+}
+
+/* If the file turns out to be another program's, closing it must not copy what that program's WAL
+ * holds: that is for its owner to do. */
+static hark_err open_schema(hark_store *s, hark_errinfo *ei)
+{
+    sqlite3_db_config(s->conn.db, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, (int)has_wal(s->path), NULL);
+    hark_err err = hk_schema_open(&s->conn, s->path, ei);
+    if (!err)
+        sqlite3_db_config(s->conn.db, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 0, NULL);
+    return err;
+}
+
 static hark_err open_locked(hark_store *s, const char *path, hark_errinfo *ei)
 {
     s->path = realpath(path, NULL);
@@ -43,7 +63,7 @@ static hark_err open_locked(hark_store *s, const char *path, hark_errinfo *ei)
     if (err)
         return err;
     hk_wal_watch(s);
-    err = hk_schema_open(&s->conn, s->path, ei);
+    err = open_schema(s, ei);
     return err ? err : hk_schema_load(s, ei);
 }
 
