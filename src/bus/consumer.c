@@ -448,12 +448,13 @@ static void *worker_main(void *arg)
         }
         if (next(s, -1, d))
             break;
+        bool gap = d->gap_to != 0;
         hark_verdict v = s->fn(d, s->ud);
-        if (v == HARK_LATER && !d->gap_to) {
+        if (v == HARK_LATER) { /* it may be settled, and gone, by now */
             d = NULL;
             continue;
         }
-        if (!d->gap_to)
+        if (!gap)
             (void)hk_consumer_settle(d, v == HARK_ACK || v == HARK_REJECT ? v : HARK_RETRY);
         hk_delivery_clear(d);
     }

@@ -263,7 +263,7 @@ static hark_delivery *run_handlers(hark_sub *s, hark_delivery *d)
         hark_event *e = d->event;
         hark_verdict v = s->fn(d, s->ud);
         hk_count_bump(&s->delivered, e != NULL);
-        if (HK_UNLIKELY(v == HARK_LATER && e)) {
+        if (HK_UNLIKELY(v == HARK_LATER)) { /* settled, and gone, by now perhaps */
             d = delivery_new(s);
             continue;
         }

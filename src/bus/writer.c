@@ -72,22 +72,26 @@ static bool maintain(hark_bus *bus)
            bus->ops->maintain(bus->store, MAINTAIN_NS);
 }
 
+static void refuse(hark_bus *bus, hk_work *work)
+{
+    if (work->kind == HK_PUBLISH) {
+        hk_request_done(bus, (hk_request *)(void *)work, HARK_ECLOSED);
+    } else if (work->kind == HK_JOB) {
+        hk_job *job = (hk_job *)(void *)work;
+        job->err = HARK_ECLOSED;
+        hk_gate_open(&job->done);
+    } else {
+        hk_consumer_saved((hk_consumer *)(void *)work, false);
+    }
+}
+
 /* Everything that comes when the writer is gone. Whoever pushes after that calls it too. */
 static void refuse_all(hark_bus *bus)
 {
     hk_node *n = hk_inbox_take(&bus->writer.inbox);
     for (hk_node *next; n; n = next) {
         next = n->next;
-        hk_work *work = (hk_work *)(void *)n;
-        if (work->kind == HK_PUBLISH) {
-            hk_request_done(bus, (hk_request *)(void *)work, HARK_ECLOSED);
-        } else if (work->kind == HK_JOB) {
-            hk_job *job = (hk_job *)(void *)work;
-            job->err = HARK_ECLOSED;
-            hk_gate_open(&job->done);
-        } else {
-            hk_consumer_saved((hk_consumer *)(void *)work, false);
-        }
+        refuse(bus, (hk_work *)(void *)n);
     }
 }
 
@@ -137,10 +141,9 @@ static void *writer_main(void *arg)
     }
     pthread_mutex_lock(&w->role);
     hk_mark_set_strong(&bus->gate, HK_CLOSED);
-    for (hk_work *work; (work = hk_list_shift(&w->backlog));)
-        hk_request_done(bus, (hk_request *)(void *)work, HARK_ECLOSED);
-    for (hk_work *save; (save = hk_list_shift(&w->saves));)
-        hk_consumer_saved((hk_consumer *)(void *)save, false);
+    for (hk_work *work; (work = hk_list_shift(&w->backlog)) || (work = hk_list_shift(&w->jobs)) ||
+                        (work = hk_list_shift(&w->saves));)
+        refuse(bus, work);
     pthread_mutex_unlock(&w->role);
     refuse_all(bus);
     return NULL;

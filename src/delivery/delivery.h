@@ -64,7 +64,7 @@ uint64_t hk_core_covered(const hk_core *c);
  * when it is saved. The item is invalid after the call. `error` is copied. Returns what comes of it:
  * HARK_REJECT also for a retry after the last attempt. */
 hark_verdict hk_core_settle(hk_core *c, hk_item *item, hark_verdict verdict, int64_t delay_ns,
-                    const char *error, hk_now now);
+                            const char *error, hk_now now);
 /* A started item that will not be worked on: it is as if it had never started. */
 void hk_core_unstart(hk_core *c, hk_item *item);
 

@@ -86,6 +86,8 @@ hark_err hark_app_new(const hark_app_opts *opts, hark_app **ret, hark_errinfo *e
     }
     hk_ref_init(&app->drops->refs, 1);
     app->bus = o.bus ? hark_bus_ref(o.bus) : NULL;
+    app->has_bus = o.bus != NULL;
+    pthread_rwlock_init(&app->bus_lock, NULL);
     *ret = app;
     return HARK_OK;
 }
@@ -117,8 +119,16 @@ void hk_app_put(hark_app *app)
     hk_routes_free(app);
     hk_drops_put(app->drops);
     close_all(app);
-    hark_bus_unref(app->bus); /* contexts that were held may have published until now */
+    pthread_rwlock_destroy(&app->bus_lock);
     free(app);
+}
+
+hark_err hk_app_publish(hark_app *app, const hark_event_spec *spec, hark_published_fn fn, void *ud)
+{
+    pthread_rwlock_rdlock(&app->bus_lock);
+    hark_err err = app->bus ? hark_publish_async(app->bus, spec, fn, ud) : HARK_ECLOSED;
+    pthread_rwlock_unlock(&app->bus_lock);
+    return err;
 }
 
 hark_app *hark_app_unref(hark_app *app)
@@ -130,6 +140,11 @@ hark_app *hark_app_unref(hark_app *app)
         hk_log(HK_ERROR, "http: hark_app_unref in a handler; the app goes on");
         return NULL;
     } /* what was cut off was logged */
+    pthread_rwlock_wrlock(&app->bus_lock);
+    hark_bus *bus = app->bus;
+    app->bus = NULL; /* contexts that are still held publish no more */
+    pthread_rwlock_unlock(&app->bus_lock);
+    hark_bus_unref(bus);
     hk_app_put(app);
     return NULL;
 }

@@ -356,7 +356,9 @@ void hk_drops_put(hk_drops *d);
 struct hark_app {
     hk_ref refs;
     hark_app_opts opts;
-    hark_bus *bus;
+    pthread_rwlock_t bus_lock; /* publishing against the app's end */
+    hark_bus *bus;             /* under bus_lock; NULL when the program has let the app go */
+    bool has_bus;
     hark_errinfo fault; /* first fault of setting up */
     hark_group root;
     hark_group *groups;
@@ -379,6 +381,8 @@ struct hark_app {
 hark_err hk_app_fault(hark_app *app, hark_err err, const hark_errinfo *ei);
 hark_err hk_app_freeze(hark_app *app, hark_errinfo *ei);
 void hk_app_put(hark_app *app);
+/* Publishes on the app's bus unless the program has let the app go (HARK_ECLOSED). */
+hark_err hk_app_publish(hark_app *app, const hark_event_spec *spec, hark_published_fn fn, void *ud);
 void hk_routes_free(hark_app *app);
 
 #endif

@@ -65,7 +65,7 @@ static hark_err start(hark_ctx *c, hk_pub *p, const hark_event_spec *spec)
 {
     c->open_pubs++;
     p->inside = true;
-    hark_err err = hark_publish_async(c->app->bus, spec, on_published, p);
+    hark_err err = hk_app_publish(c->app, spec, on_published, p);
     if (err) {
         c->open_pubs--;
         return hark_ctx_fail(c, err, "the event was not published: %s", hark_err_text(err));
@@ -80,7 +80,7 @@ hark_err hark_ctx_publish_then(hark_ctx *c, const hark_event_spec *spec, hark_ct
                                void *ud)
 {
     hark_event_spec full;
-    if (!c->app->bus)
+    if (!c->app->has_bus)
         return hark_ctx_fail(c, HARK_ENOTSUP, "the app has no bus to publish on");
     hark_err err = take_spec(c, spec, &full);
     if (err)

@@ -71,9 +71,9 @@ static void test_a_refused_async_publish_is_not_called_back(void **state)
     fixture *f = *state;
     outcome o = {0};
     assert_err(f, HARK_EINVAL, hark_publish_async(f->bus, SPEC(.type = ""), told, &o));
-    assert_err(f, HARK_EDURABILITY,
-               hark_publish_async(f->bus, SPEC(.type = "t", .min_durability = HARK_REPLICATED),
-                                  told, &o));
+    assert_err(
+        f, HARK_EDURABILITY,
+        hark_publish_async(f->bus, SPEC(.type = "t", .min_durability = HARK_REPLICATED), told, &o));
     assert_ok(f, hark_drain(f->bus, -1, &f->ei));
     assert_err(f, HARK_ECLOSED, hark_publish_async(f->bus, SPEC(.type = "t"), told, &o));
     assert_int_equal(atomic_load(&o.calls), 0);

@@ -10,11 +10,11 @@ typedef struct publisher {
     pthread_t thread;
     int mode;
     char name[8];
-    atomic_int accepted;    /* async: taken over */
-    atomic_int told[MOST];  /* async: how often, by number */
-    atomic_int good;        /* receipts */
-    atomic_int bad;         /* async: told of a failure */
-    uint64_t seqs[MOST];    /* of receipts */
+    atomic_int accepted;   /* async: taken over */
+    atomic_int told[MOST]; /* async: how often, by number */
+    atomic_int good;       /* receipts */
+    atomic_int bad;        /* async: told of a failure */
+    uint64_t seqs[MOST];   /* of receipts */
     struct async_call *calls;
 } publisher;
 

@@ -27,7 +27,8 @@ static void test_a_new_consumer_starts_where_it_is_told(void **state)
     fixture *f = *state;
     publish_many(f, "t", 100);
     hark_page *page;
-    assert_ok(f, hark_read(f->bus, HARK_OPTS(hark_read_opts, .after = 49, .limit = 1), &page, NULL));
+    assert_ok(f,
+              hark_read(f->bus, HARK_OPTS(hark_read_opts, .after = 49, .limit = 1), &page, NULL));
     int64_t at = hark_event_recorded_ns(hark_page_event(page, 0));
     hark_page_free(page);
     uint64_t from = 0; /* the first one recorded at or after that */
@@ -154,8 +155,8 @@ static void test_another_pattern_or_policy_is_a_conflict_unless_update_is_set(vo
         assert_says(f, "update");
     }
     assert_err(f, HARK_ECONFLICT,
-               hark_subscribe(f->bus, "u", record, r, OPTS(.consumer = "c", .max_attempts = 5), &sub,
-                              &f->ei));
+               hark_subscribe(f->bus, "u", record, r, OPTS(.consumer = "c", .max_attempts = 5),
+                              &sub, &f->ei));
     /* what is no policy may differ */
     end_sub(subscribe(f, r, OPTS(.consumer = "c", .max_attempts = 5, .workers = 4, .window = 10)));
     publish(f, "u");
@@ -241,8 +242,8 @@ static void test_lanes_run_in_parallel_and_each_in_order(void **state)
     fixture *f = *state;
     lanes l = {.r = recorder_new()};
     hark_sub *sub;
-    assert_ok(f, hark_subscribe(f->bus, "t", in_lanes, &l, OPTS(.consumer = "c", .workers = 3), &sub,
-                                &f->ei));
+    assert_ok(f, hark_subscribe(f->bus, "t", in_lanes, &l, OPTS(.consumer = "c", .workers = 3),
+                                &sub, &f->ei));
     publish_lanes(f, 500);
     WAIT_UNTIL(stats_of(sub).acked == 500);
     assert_u64(atomic_load(&l.r->n), 500);
@@ -260,8 +261,8 @@ static void test_as_many_lanes_run_as_there_are_workers(void **state)
     latch_init(&l.at);
     publish_lanes(f, 20); /* four of each key */
     assert_ok(f, hark_subscribe(f->bus, "t", in_lanes, &l,
-                                OPTS(.consumer = "c", .workers = 8, .start = HARK_START_FIRST), &sub,
-                                &f->ei));
+                                OPTS(.consumer = "c", .workers = 8, .start = HARK_START_FIRST),
+                                &sub, &f->ei));
     WAIT_UNTIL(atomic_load(&l.at.arrived) == KEYS); /* all lanes, and no lane twice */
     assert_u64(stats_of(sub).pending, 20);
     latch_open(&l.at);
@@ -314,8 +315,7 @@ static void test_user_data_of_a_consumer_is_freed_once_after_the_last_call(void 
     latch at;
     latch_init(&at);
     r->at = &at;
-    hark_sub *sub =
-        subscribe(f, r, OPTS(.consumer = "c", .workers = 3, .free_ud = recorder_freed));
+    hark_sub *sub = subscribe(f, r, OPTS(.consumer = "c", .workers = 3, .free_ud = recorder_freed));
     publish_many(f, "t", 10);
     WAIT_UNTIL(atomic_load(&at.arrived) == 3);
     hark_sub_close(sub);

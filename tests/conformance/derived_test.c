@@ -89,8 +89,8 @@ static void test_a_repeat_after_a_failure_gets_the_same_id(void **state)
                        hark_delivery_publish(
                            d, SPEC(.type = "answer", .min_durability = HARK_REPLICATED), NULL));
         assert_ok(f, hark_delivery_publish(d, SPEC(.type = "answer"), &r[i]));
-        assert_ok(f, hark_settle(&d, HARK_OPTS(hark_settle_opts, .verdict = i ? HARK_ACK
-                                                                              : HARK_RETRY)));
+        assert_ok(
+            f, hark_settle(&d, HARK_OPTS(hark_settle_opts, .verdict = i ? HARK_ACK : HARK_RETRY)));
     }
     assert_string_equal(r[0].id, r[1].id);
     assert_true(r[1].duplicate);
@@ -106,7 +106,8 @@ static void test_causes_are_stamped(void **state)
     assert_ok(f, hark_publish(f->bus, SPEC(.type = "ask", .id = "plain"), NULL));
     assert_ok(f, hark_publish(f->bus, SPEC(.type = "ask", .id = "second", .correlationid = "flow"),
                               NULL));
-    static const char *const cause[] = {"plain", "second"}, *const correlation[] = {"plain", "flow"};
+    static const char *const cause[] = {"plain", "second"}, *const correlation[] = {"plain",
+                                                                                    "flow"};
     for (int i = 0; i < 2; i++) {
         assert_ok(f, hark_next(sub, -1, &d));
         assert_ok(f, hark_delivery_publish(d, SPEC(.type = "answer"), NULL));

@@ -99,8 +99,8 @@ static void test_a_running_handler_may_still_publish_and_settle(void **state)
             WAIT_UNTIL(atomic_load(&r->n) == 2);
             assert_consecutive(r, first + 1, 2); /* the settled one does not come again */
             hark_page *page;
-            assert_ok(f, hark_read(f->bus, HARK_OPTS(hark_read_opts, .type = "answer"), &page,
-                                   &f->ei));
+            assert_ok(
+                f, hark_read(f->bus, HARK_OPTS(hark_read_opts, .type = "answer"), &page, &f->ei));
             assert_u64(hark_page_count(page), 6); /* of both rounds */
             hark_page_free(page);
             end_sub(sub);
@@ -159,7 +159,7 @@ static void test_time_up_names_the_deliveries_that_still_run(void **state)
     (void)snprintf(says, sizeof says, "consumer stock: sequence %llu", (unsigned long long)seq);
     assert_says(f, says);
     assert_ok(f, hark_drain(f->bus, -1, &f->ei)); /* it is done */
-    latch_open(&b.at); /* the abandoned one finds everything closed */
+    latch_open(&b.at);                            /* the abandoned one finds everything closed */
     WAIT_UNTIL(atomic_load(&b.more.arrived) == 1);
     assert_int_equal(b.publish, HARK_ECLOSED);
     assert_int_equal(b.derived, HARK_ECLOSED);
@@ -172,8 +172,8 @@ static void test_time_up_names_the_deliveries_that_still_run(void **state)
     if (!f->store->survives)
         return;
     recorder *r = recorder_new(); /* abandoned: neither acked nor an attempt */
-    assert_ok(f, hark_subscribe(f->bus, "t", record, r, HARK_OPTS(hark_sub_opts, .consumer = "stock"),
-                                &sub, &f->ei));
+    assert_ok(f, hark_subscribe(f->bus, "t", record, r,
+                                HARK_OPTS(hark_sub_opts, .consumer = "stock"), &sub, &f->ei));
     WAIT_UNTIL(atomic_load(&r->n) == 1);
     assert_u64(r->seen[0].seq, seq);
     assert_int_equal(r->seen[0].attempt, 1);
@@ -222,8 +222,8 @@ static void test_acks_of_an_instant_ago_are_in_the_log_after_a_drain(void **stat
     for (int round = 0; round < 5; round++) {
         hark_sub *sub;
         recorder *r = recorder_new();
-        assert_ok(f, hark_subscribe(f->bus, "t", record, r, HARK_OPTS(hark_sub_opts, .consumer = "c"),
-                                    &sub, &f->ei));
+        assert_ok(f, hark_subscribe(f->bus, "t", record, r,
+                                    HARK_OPTS(hark_sub_opts, .consumer = "c"), &sub, &f->ei));
         publish_many(f, "t", 200);
         WAIT_UNTIL(stats_of(sub).acked == 200);
         assert_ok(f, hark_drain(f->bus, -1, &f->ei));
@@ -231,8 +231,8 @@ static void test_acks_of_an_instant_ago_are_in_the_log_after_a_drain(void **stat
         recorder_free(r);
         reopen_bus(f, NULL);
         r = recorder_new();
-        assert_ok(f, hark_subscribe(f->bus, "t", record, r, HARK_OPTS(hark_sub_opts, .consumer = "c"),
-                                    &sub, &f->ei));
+        assert_ok(f, hark_subscribe(f->bus, "t", record, r,
+                                    HARK_OPTS(hark_sub_opts, .consumer = "c"), &sub, &f->ei));
         uint64_t next = publish(f, "t");
         WAIT_UNTIL(stats_of(sub).acked == 1);
         assert_consecutive(r, next, 1);

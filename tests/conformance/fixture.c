@@ -153,8 +153,7 @@ uint64_t publish_many(fixture *f, const char *type, size_t n)
         size_t batch = n - done < BATCH ? n - done : BATCH;
         for (size_t i = 0; i < batch; i++) {
             (void)snprintf(numbers[i], sizeof numbers[i], "%zu", done + i);
-            specs[i] =
-                (hark_event_spec){.size = sizeof specs[i], .type = type, .json = numbers[i]};
+            specs[i] = (hark_event_spec){.size = sizeof specs[i], .type = type, .json = numbers[i]};
             list[i] = &specs[i];
         }
         assert_ok(f, hark_publish_batch(f->bus, list, batch, receipts, &f->ei));

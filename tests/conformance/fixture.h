@@ -22,11 +22,11 @@
 /* A store under test, and what of its nature changes what is asserted. */
 typedef struct store_case {
     const char *name;
-    const char *url;     /* %s stands for the scratch directory */
-    int64_t durability;  /* the class of its receipts */
-    bool survives;       /* a bus opened again finds the log and the consumers */
-    bool direct;         /* publishing does not go through the writer thread */
-    bool keeps_all;      /* the log is not limited to the newest tail_events */
+    const char *url;    /* %s stands for the scratch directory */
+    int64_t durability; /* the class of its receipts */
+    bool survives;      /* a bus opened again finds the log and the consumers */
+    bool direct;        /* publishing does not go through the writer thread */
+    bool keeps_all;     /* the log is not limited to the newest tail_events */
 } store_case;
 
 extern const store_case stores[];
@@ -138,7 +138,7 @@ recorder *recorder_new(void);
 void recorder_free(recorder *r);
 hark_verdict record(hark_delivery *d, void *ud); /* a handler that acks */
 void record_only(recorder *r, const hark_delivery *d);
-void recorder_freed(void *ud);                   /* a free_ud */
+void recorder_freed(void *ud); /* a free_ud */
 /* Everything from `first` on, n events one after the other, each once. */
 void assert_consecutive(recorder *r, uint64_t first, size_t n);
 void assert_ascending(recorder *r);

@@ -84,8 +84,7 @@ static hark_verdict subscribe_other(hark_delivery *d, void *ud)
     if (atomic_load(&a->calls) == 0) {
         const char *name = !a->consumer ? NULL : hark_delivery_consumer(d) ? "inner2" : "inner1";
         MUST(hark_subscribe(hark_delivery_bus(d), "t", record, a->other,
-                            HARK_OPTS(hark_sub_opts, .consumer = name),
-                            &a->made, NULL) == HARK_OK);
+                            HARK_OPTS(hark_sub_opts, .consumer = name), &a->made, NULL) == HARK_OK);
     }
     atomic_fetch_add(&a->calls, 1);
     return HARK_ACK;
@@ -187,8 +186,8 @@ static void test_a_delivery_kept_for_later_is_settled_from_outside(void **state)
                 assert_int_equal(atomic_load(&a.calls), k + 1);
             assert_u64(hark_delivery_sequence(a.kept[k]), first + (uint64_t)k);
             assert_string_equal(hark_event_type(hark_delivery_event(a.kept[k])), "t");
-            assert_ok(f, hark_delivery_publish(a.kept[k],
-                                               HARK_OPTS(hark_event_spec, .type = "x"), NULL));
+            assert_ok(
+                f, hark_delivery_publish(a.kept[k], HARK_OPTS(hark_event_spec, .type = "x"), NULL));
             assert_ok(f, hark_settle(&a.kept[k], NULL));
         }
         if (names[i])

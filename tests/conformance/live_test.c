@@ -61,9 +61,10 @@ static void test_patterns_choose_among_types(void **state)
     static const struct {
         const char *pattern;
         size_t n; /* of the types below */
-    } cases[] = {{"order:created", 1}, {"order:*", 2},     {"order:**", 3},   {"*:created", 2},
-                 {"**", 5},            {"*", 1},           {"dead_letter", 1}, {"hark:**", 1},
-                 {"hark:stats", 1},    {"order:paid:*", 1}};
+    } cases[] = {{"order:created", 1}, {"order:*", 2}, {"order:**", 3},
+                 {"*:created", 2},     {"**", 5},      {"*", 1},
+                 {"dead_letter", 1},   {"hark:**", 1}, {"hark:stats", 1},
+                 {"order:paid:*", 1}};
     static const char *const types[] = {"order:created", "order:paid", "order:paid:twice",
                                         "user.created",  "plain",      "dead_letter",
                                         "hark:stats"};

@@ -161,7 +161,8 @@ static void test_repeats_inside_a_batch_are_one_event(void **state)
     fixture *f = *state;
     hark_receipt r[4];
     assert_ok(f, hark_publish(f->bus, SPEC(.type = "t", .id = "old"), NULL));
-    const hark_event_spec *specs[] = {SPEC(.type = "t", .id = "new"), SPEC(.type = "t", .id = "old"),
+    const hark_event_spec *specs[] = {SPEC(.type = "t", .id = "new"),
+                                      SPEC(.type = "t", .id = "old"),
                                       SPEC(.type = "t", .id = "new"), SPEC(.type = "t")};
     assert_ok(f, hark_publish_batch(f->bus, specs, 4, r, &f->ei));
     assert_u64(r[0].sequence, 2);
@@ -252,9 +253,9 @@ static void test_data_over_the_limit_is_refused(void **state)
     fixture *f = *state;
     char data[1001] = {0};
     reopen_bus(f, HARK_OPTS(hark_bus_opts, .max_event_bytes = 1000));
-    assert_err(f, HARK_ETOOBIG,
-               hark_publish_ei(f->bus, SPEC(.type = "t", .data = data, .data_len = 1001), NULL,
-                               &f->ei));
+    assert_err(
+        f, HARK_ETOOBIG,
+        hark_publish_ei(f->bus, SPEC(.type = "t", .data = data, .data_len = 1001), NULL, &f->ei));
     assert_says(f, "1001");
     assert_says(f, "1000");
     assert_ok(f, hark_publish(f->bus, SPEC(.type = "t", .data = data, .data_len = 1000), NULL));
@@ -288,8 +289,9 @@ static void test_a_bad_attribute_is_named(void **state)
         assert_says(f, bad[i].says);
         assert_err(f, HARK_EINVAL, hark_publish_async(f->bus, &bad[i].spec, NULL, NULL));
     }
-    assert_err(f, HARK_EINVAL, hark_publish_ei(f->bus, &(hark_event_spec){.type = "t"}, NULL,
-                                               &f->ei)); /* no size */
+    assert_err(
+        f, HARK_EINVAL,
+        hark_publish_ei(f->bus, &(hark_event_spec){.type = "t"}, NULL, &f->ei)); /* no size */
     assert_err(f, HARK_EINVAL, hark_publish_ei(f->bus, NULL, NULL, &f->ei));
     assert_log_has(f, 0);
 }
@@ -300,15 +302,15 @@ static void test_an_event_is_read_as_it_was_published(void **state)
     static const char data[] = {'{', 0, (char)0xff, '\n', '}'};
     const hark_ext ext[] = {{.name = "tenant", .value = "acme"},
                             {.name = "count", .value = "7", .kind = HARK_EXT_INTEGER}};
-    assert_ok(f, hark_publish(f->bus,
-                              SPEC(.type = "order:created", .id = "e1", .source = "/s",
-                                   .subject = "order-1", .key = "k", .dataversion = 3,
-                                   .datacontenttype = "application/octet-stream",
-                                   .dataschema = "https://x.example/s", .correlationid = "cor",
-                                   .causationid = "cau", .time = "2026-01-02T03:04:05.60+01:00",
-                                   .data = data, .data_len = sizeof data, .extensions = ext,
-                                   .n_extensions = 2),
-                              NULL));
+    assert_ok(f,
+              hark_publish(
+                  f->bus,
+                  SPEC(.type = "order:created", .id = "e1", .source = "/s", .subject = "order-1",
+                       .key = "k", .dataversion = 3, .datacontenttype = "application/octet-stream",
+                       .dataschema = "https://x.example/s", .correlationid = "cor",
+                       .causationid = "cau", .time = "2026-01-02T03:04:05.60+01:00", .data = data,
+                       .data_len = sizeof data, .extensions = ext, .n_extensions = 2),
+                  NULL));
     for (int round = 0; round < (f->store->survives ? 2 : 1); round++) {
         hark_page *page;
         assert_ok(f, hark_read(f->bus, NULL, &page, &f->ei));

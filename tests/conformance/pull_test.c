@@ -106,8 +106,8 @@ static void test_the_delay_of_a_settle_counts(void **state)
     uint64_t seq = publish(f, "t");
     hark_delivery *d = next(f, sub, seq, 1);
     int64_t begin = hk_mono_ms();
-    assert_ok(f, hark_settle(&d, HARK_OPTS(hark_settle_opts, .verdict = HARK_RETRY,
-                                           .delay_ms = 30)));
+    assert_ok(f,
+              hark_settle(&d, HARK_OPTS(hark_settle_opts, .verdict = HARK_RETRY, .delay_ms = 30)));
     d = next(f, sub, seq, 2);
     assert_true(hk_mono_ms() - begin >= 30);
     assert_ok(f, hark_settle(&d, NULL));
@@ -126,8 +126,8 @@ static void test_a_closed_subscription_lets_settle_but_gives_no_more(void **stat
     assert_err(f, HARK_EEXIST,
                hark_subscribe(f->bus, "t", NULL, NULL, OPTS(.workers = 2), &again, &f->ei));
     assert_ok(f, hark_settle(&b, NULL));
-    assert_ok(f, hark_settle(&a, HARK_OPTS(hark_settle_opts, .verdict = HARK_RETRY,
-                                           .delay_ms = 1)));
+    assert_ok(f,
+              hark_settle(&a, HARK_OPTS(hark_settle_opts, .verdict = HARK_RETRY, .delay_ms = 1)));
     assert_ok(f, hark_sub_join(sub, -1));
     hark_sub_unref(sub);
     sub = subscribe(f, OPTS(.workers = 2));

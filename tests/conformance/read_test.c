@@ -66,14 +66,15 @@ static void check_ranges(fixture *f)
 {
     static const struct {
         uint64_t after, before, first, last; /* first 0 = nothing */
-    } cases[] = {{0, 0, 1, 50},  {10, 0, 11, 50}, {0, 10, 1, 9},   {10, 20, 11, 19},
-                 {49, 0, 50, 50}, {50, 0, 0, 0},   {10, 11, 0, 0},  {20, 10, 0, 0},
-                 {0, 1, 0, 0},    {51, 0, 0, 0},   {1000, 0, 0, 0}, {0, 1000, 1, 50},
+    } cases[] = {{0, 0, 1, 50},           {10, 0, 11, 50},       {0, 10, 1, 9},
+                 {10, 20, 11, 19},        {49, 0, 50, 50},       {50, 0, 0, 0},
+                 {10, 11, 0, 0},          {20, 10, 0, 0},        {0, 1, 0, 0},
+                 {51, 0, 0, 0},           {1000, 0, 0, 0},       {0, 1000, 1, 50},
                  {HARK_SEQ_MAX, 0, 0, 0}, {UINT64_MAX, 0, 0, 0}, {0, UINT64_MAX, 1, 50}};
     for (size_t c = 0; c < HK_COUNTOF(cases); c++)
         for (int64_t down = 0; down < 2; down++) {
-            hark_page *page = read_page(f, READ(.after = cases[c].after, .before = cases[c].before,
-                                                .descending = down));
+            hark_page *page = read_page(
+                f, READ(.after = cases[c].after, .before = cases[c].before, .descending = down));
             uint64_t n = cases[c].first ? cases[c].last - cases[c].first + 1 : 0;
             if (hark_page_count(page) != n)
                 fail_msg("after %llu before %llu: %zu events, expected %llu",
@@ -97,7 +98,7 @@ static void test_a_page_keeps_to_its_range(void **state)
 static void publish_mixed(fixture *f)
 {
     static const char *const types[] = {"order:created", "order:paid", "user:created",
-                                        "dead_letter", "hark:stats", "rare"};
+                                        "dead_letter",   "hark:stats", "rare"};
     for (size_t i = 0; i < 600; i++) {
         char subject[16];
         (void)snprintf(subject, sizeof subject, "s%zu", i % 7);
@@ -155,9 +156,9 @@ static void check_filter(fixture *f, const char *pattern, const char *subject)
 
 static void check_filters(fixture *f)
 {
-    static const char *const patterns[] = {NULL,          "**",   "order:*", "order:paid",
-                                           "*:created",   "rare", "nothing", "dead_letter",
-                                           "hark:**",     "*"};
+    static const char *const patterns[] = {NULL,        "**",   "order:*", "order:paid",
+                                           "*:created", "rare", "nothing", "dead_letter",
+                                           "hark:**",   "*"};
     static const char *const subjects[] = {NULL, "s1", "s6", "nobody"};
     for (size_t i = 0; i < HK_COUNTOF(patterns); i++)
         for (size_t k = 0; k < HK_COUNTOF(subjects); k++)
@@ -309,10 +310,19 @@ static void test_what_is_no_cursor_is_refused(void **state)
     char good[HARK_CURSOR_TEXT], text[HARK_CURSOR_TEXT + 40];
     uint64_t seq = 7;
     hark_cursor_format(f->bus, 5, good);
-    static const char *const bad[] = {"",           "5",          "x",          "........-.",
-                                      "0123456z.1-5", "01234567-1.5", "01234567.1-", "01234567.-5",
-                                      "01234567.1-9007199254740992", "01234567.1-5 ", "01234567.1--5",
-                                      "01234567.+1-5", "0123456.11-5",
+    static const char *const bad[] = {"",
+                                      "5",
+                                      "x",
+                                      "........-.",
+                                      "0123456z.1-5",
+                                      "01234567-1.5",
+                                      "01234567.1-",
+                                      "01234567.-5",
+                                      "01234567.1-9007199254740992",
+                                      "01234567.1-5 ",
+                                      "01234567.1--5",
+                                      "01234567.+1-5",
+                                      "0123456.11-5",
                                       "01234567.1-99999999999999999999999"};
     for (size_t i = 0; i < HK_COUNTOF(bad); i++) {
         hark_err err = hark_cursor_parse(f->bus, bad[i], &seq, &f->ei);

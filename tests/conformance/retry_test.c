@@ -98,7 +98,7 @@ static void test_order_is_kept_while_one_key_retries_and_others_go_on(void **sta
         publish_keyed(f, "t", "good");
         publish_keyed(f, "t", NULL);
     }
-    WAIT_UNTIL(stats_of(sub).acked == 200); /* all but the bad key's */
+    WAIT_UNTIL(stats_of(sub).acked == 200);                      /* all but the bad key's */
     for (size_t i = 0, bad = 0; i < atomic_load(&x.r->n); i++) { /* only its first one was tried */
         const recorded *seen = &x.r->seen[i];
         if (strcmp(seen->key, "bad") == 0) {
@@ -120,8 +120,7 @@ static void test_with_one_worker_a_retrying_key_does_not_stop_the_log(void **sta
 {
     fixture *f = *state;
     failing x = {.key = "bad", .times = 0, .verdict = HARK_RETRY, .after_ms = -1, .hold = 1};
-    hark_sub *sub =
-        subscribe(f, &x, OPTS(.retry_delay_ms = 10, .max_attempts = -1, .window = 8));
+    hark_sub *sub = subscribe(f, &x, OPTS(.retry_delay_ms = 10, .max_attempts = -1, .window = 8));
     publish_keyed(f, "t", "bad");
     for (int i = 0; i < 50; i++) { /* more than the window holds */
         publish_keyed(f, "t", "bad");
@@ -260,8 +259,8 @@ static void test_restarts_at_any_moment_lose_nothing_and_keep_order(void **state
         char key[4] = {'k', (char)('0' + i % 4), '\0'};
         last = publish_keyed(f, "t", key);
     }
-    const hark_sub_opts *begin = OPTS(.retry_delay_ms = 10, .workers = 3, .window = 16,
-                                      .start = HARK_START_FIRST);
+    const hark_sub_opts *begin =
+        OPTS(.retry_delay_ms = 10, .workers = 3, .window = 16, .start = HARK_START_FIRST);
     hark_sub *sub = subscribe(f, &x, begin);
     for (int i = 0; i < 12; i++) {
         size_t before = atomic_load(&x.r->n);

@@ -357,6 +357,6 @@ int main(int argc, char **argv)
         CASE(test_unknown_paths_and_methods),
         CASE(test_clients_that_leave_in_the_middle),
     };
-    program = argv[1];
+    program = kit_program(argv[1]);
     return cmocka_run_group_tests_name("bad request", tests, launch, land);
 }

@@ -363,7 +363,7 @@ int main(int argc, char **argv)
 {
     KIT_CHECK(argc == 2, "usage: bad_start_test QUICKSTART");
     kit_guard();
-    program = argv[1];
+    program = kit_program(argv[1]);
     const struct CMUnitTest tests[] = {
         CASE(test_an_unknown_option_gets_the_usage),
         CASE(test_a_malformed_address_is_refused),

@@ -407,7 +407,7 @@ int main(int argc, char **argv)
     uint64_t seed = kit_seed();
     size_t runs = kit_long() ? 500 : 40;
     int64_t begin = kit_ms();
-    campaign c = {.victim = argv[1], .path = kit_path("x.db"), .random = seed};
+    campaign c = {.victim = kit_program(argv[1]), .path = kit_path("x.db"), .random = seed};
     char url[128];
     (void)snprintf(url, sizeof url, "sqlite:%s", c.path);
     c.url = url;

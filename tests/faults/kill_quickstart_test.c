@@ -2,6 +2,7 @@
  * request that was sent, every 201 that came back, every line that a consumer printed. In the end
  * the log holds each 201 once, byte for byte, and nothing that was never sent; and each consumer has
  * printed every event, in order and without a gap, though after a kill some lines come again. */
+#include "client.h"
 #include "kit.h"
 #include "load.h"
 
@@ -238,6 +239,8 @@ static void run_to_the_end(campaign *c)
                   newest[0], newest[1]);
         KIT_CHECK(read_lines(c, p.out), "the last quickstart ended by itself");
     }
+    reply r;
+    client_do(c->port, "GET", "/", NULL, NULL, &r); /* it serves */
     kill(p.pid, SIGTERM);
     while (read_lines(c, p.out))
         continue;
@@ -330,7 +333,7 @@ int main(int argc, char **argv)
     uint64_t seed = kit_seed();
     size_t n, runs = kit_long() ? 1000 : 50;
     int64_t begin = kit_ms();
-    campaign c = {.program = argv[1], .random = seed};
+    campaign c = {.program = kit_program(argv[1]), .random = seed};
     char url[128];
     (void)snprintf(url, sizeof url, "sqlite:%s/x.db", kit_dir());
     c.url = url;

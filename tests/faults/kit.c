@@ -122,6 +122,14 @@ const char *kit_path(const char *name)
     kit_fail("too many paths");
 }
 
+const char *kit_program(const char *path)
+{
+    static char all[4][4096];
+    static size_t n;
+    KIT_CHECK(n < 4 && realpath(path, all[n]), "no program %s", path);
+    return all[n++];
+}
+
 bool kit_long(void)
 {
     const char *s = getenv("HARK_TEST_LONG");

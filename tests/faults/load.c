@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -187,6 +188,27 @@ void load_disconnect(load *l)
         close(c->fd);
         c->fd = -1;
     }
+}
+
+static void finish_one(load *l, conn *c)
+{
+    struct pollfd in = {.fd = c->fd, .events = POLLIN};
+    bool answered = false, open = true;
+    while (open) {
+        KIT_CHECK(poll(&in, 1, KIT_HUNG_MS) == 1, "a stopping server leaves a connection open");
+        open = read_some(c);
+        answered = take_answer(l, c) || answered;
+    }
+    KIT_CHECK(answered && !c->filled, "request %zu, sent before the stop, got %s", c->request,
+              answered ? "more than its answer" : "no answer");
+    close(c->fd);
+    c->fd = -1;
+}
+
+void load_finish(load *l)
+{
+    for (size_t i = 0; i < l->n_conns; i++)
+        finish_one(l, &l->conns[i]);
 }
 
 size_t load_acked(const load *l)

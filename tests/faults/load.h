@@ -30,6 +30,9 @@ int load_poller(const load *l); /* readable when load_step has something to do *
 /* Takes what answers there are and sends further requests. An answer other than 201, or the end of a
  * connection, fails the test. */
 void load_step(load *l);
+/* Sends nothing more, and takes what is still answered until the server closes each connection. A
+ * request that stays without an answer fails the test. */
+void load_finish(load *l);
 /* After the server's death: takes the answers that had arrived, and closes. */
 void load_disconnect(load *l);
 size_t load_acked(const load *l);

@@ -98,7 +98,7 @@ hark_bus *hark_bus_unref(hark_bus *b)
         return NULL;
     pthread_mutex_lock(&b->lock);
     b->stopping = true;
-    pthread_cond_signal(&b->more);
+    pthread_cond_broadcast(&b->more);
     pthread_mutex_unlock(&b->lock);
     pthread_join(b->writer, NULL);
     pthread_cond_destroy(&b->more);
@@ -141,7 +141,7 @@ static void enqueue(hark_bus *b, job *j)
         b->first = j;
     b->last = j;
     b->waiting++;
-    pthread_cond_signal(&b->more);
+    pthread_cond_broadcast(&b->more);
 }
 
 hark_err hark_publish_async(hark_bus *b, const hark_event_spec *spec, hark_published_fn fn,
@@ -176,7 +176,7 @@ void fake_bus_release(hark_bus *b)
 {
     pthread_mutex_lock(&b->lock);
     b->released = true;
-    pthread_cond_signal(&b->more);
+    pthread_cond_broadcast(&b->more);
     pthread_mutex_unlock(&b->lock);
 }
 

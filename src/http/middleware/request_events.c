@@ -81,12 +81,12 @@ static void publish(const state *s, hark_ctx *c, const hk_buf *data)
     hk_drops *d = c->app->drops;
     const char *id = hark_ctx_request_id(c);
     hk_ref_get(&d->refs, 1);
-    hark_err err = hark_publish_async(
-        c->app->bus,
-        HARK_OPTS(hark_event_spec, .type = s->type, .source = s->source, .data = data->data,
-                  .data_len = data->len, .datacontenttype = "application/json", .correlationid = id,
-                  .causationid = id),
-        on_published, d);
+    hark_err err = hk_app_publish(c->app,
+                                  HARK_OPTS(hark_event_spec, .type = s->type, .source = s->source,
+                                            .data = data->data, .data_len = data->len,
+                                            .datacontenttype = "application/json",
+                                            .correlationid = id, .causationid = id),
+                                  on_published, d);
     if (err) /* not called back then */
         on_published(err, NULL, d);
 }
@@ -95,7 +95,7 @@ static void on_done(hark_ctx *c, const hark_outcome *o, void *ud)
 {
     const state *s = ud;
     hk_buf b = {0};
-    if (!c->app->bus || skipped(s, c))
+    if (!c->app->has_bus || skipped(s, c))
         return;
     (void)hk_buf_reserve(&b, 512);
     write_data(&b, c, o);

@@ -57,12 +57,16 @@ static void publish(hark_store *s)
 }
 
 /* Did this failure of COMMIT certainly store nothing? An I/O error may have struck after the
- * commit's last frame was written. */
-static hark_err commit_outcome(hk_conn *c, hark_err err)
+ * commit's last frame was written; then the text must not say so either. */
+static hark_err commit_outcome(hark_store *s, hark_err err, hark_errinfo *why)
 {
-    int code = sqlite3_extended_errcode(c->db);
-    bool io = (code & 0xff) == SQLITE_IOERR && code != SQLITE_IOERR_NOMEM;
-    return io ? HARK_EUNKNOWN : err;
+    int code = sqlite3_extended_errcode(s->conn.db);
+    if ((code & 0xff) != SQLITE_IOERR || code == SQLITE_IOERR_NOMEM)
+        return err;
+    return hk_fail(why, HARK_EUNKNOWN,
+                   "%s: %s (SQLite %d) while committing; check the disk and open the log again; "
+                   "repeating with the same id is safe",
+                   s->path, sqlite3_errmsg(s->conn.db), code);
 }
 
 hark_err hk_group_commit(hark_store *s, hark_errinfo *ei)
@@ -72,7 +76,7 @@ hark_err hk_group_commit(hark_store *s, hark_errinfo *ei)
         return hk_fail(ei, HARK_EINTERNAL, "commit without a group");
     hark_err err = hk_conn_do(&s->conn, HK_SQL_COMMIT, "committing", &why);
     if (HK_UNLIKELY(err)) {
-        err = hk_group_note(s, commit_outcome(&s->conn, err));
+        err = hk_group_note(s, commit_outcome(s, err, &why));
         hk_group_rollback(s);
         return hk_fail(ei, err, "%s", why.text);
     }
