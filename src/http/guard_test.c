@@ -40,7 +40,8 @@ static size_t cut(char *out, const char *head, size_t len)
 /* Status for "GET /x HTTP/1.1" with these lines, each of which ends as it is written. */
 static int head_bytes(const char *lines, size_t n, const char **why)
 {
-    char sent[4096] = "GET /x HTTP/1.1\r\n", raw[4096];
+    static char raw[4096]; /* the context's headers point into it */
+    char sent[4096] = "GET /x HTTP/1.1\r\n";
     size_t first = strlen(sent);
     hark_ctx *c = fresh();
     memcpy(sent + first, lines, n);
