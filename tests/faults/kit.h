@@ -11,9 +11,8 @@
 /* Nothing takes that long unless it hangs, also under a sanitizer on a busy machine. */
 #define KIT_HUNG_MS 60000
 
-/* To be called first in main: the rest of the program runs in a child of its own process group.
- * When that ends, or the test is told to stop, its descendants are killed and the scratch directory
- * is removed. */
+/* To be called first in main: the rest of the program runs in a child. When that ends, or the test is
+ * told to stop, its descendants are killed and the scratch directory is removed. */
 void kit_guard(void);
 const char *kit_dir(void);                  /* the scratch directory */
 const char *kit_path(const char *name);     /* a path in it; stays allocated */
