@@ -212,6 +212,11 @@ static inline uint64_t hk_mark_clear(hk_mark *m, uint64_t bits)
 {
     return atomic_fetch_and_explicit(&m->v, ~bits, memory_order_seq_cst);
 }
+/* Adds, or takes away, and returns what there is then: a full hand-over in both directions. */
+static inline uint64_t hk_mark_add(hk_mark *m, int64_t n)
+{
+    return atomic_fetch_add_explicit(&m->v, (uint64_t)n, memory_order_seq_cst) + (uint64_t)n;
+}
 /* Sets and returns what was there: a full hand-over in both directions. Two threads that announce
  * something and then look at the other's announcement both do it through swaps of one mark. */
 static inline uint64_t hk_mark_swap(hk_mark *m, uint64_t v)

@@ -85,6 +85,7 @@ static void bus_free(hark_bus *bus)
     free(bus->source);
     pthread_rwlock_destroy(&bus->store_lock);
     pthread_mutex_destroy(&bus->lock);
+    pthread_mutex_destroy(&bus->turn);
     pthread_mutex_destroy(&bus->writer.role);
     pthread_cond_destroy(&bus->changed);
     free(bus);
@@ -105,6 +106,7 @@ static hark_bus *bus_new(const hark_bus_opts *o)
     bus->opts.source = bus->source = source;
     pthread_rwlock_init(&bus->store_lock, NULL);
     pthread_mutex_init(&bus->lock, NULL);
+    pthread_mutex_init(&bus->turn, NULL);
     hk_cond_init(&bus->changed);
     hk_gate_init(&bus->room);
     hk_inbox_init(&bus->writer.inbox);
@@ -150,7 +152,7 @@ hark_bus *hark_bus_ref(hark_bus *bus)
 static void something_ended(hark_bus *bus)
 {
     pthread_mutex_lock(&bus->lock);
-    bool last = bus->unused && bus->threads == 0 && hk_count_get(&bus->running) == 0;
+    bool last = bus->unused && bus->threads == 0 && hk_mark_get_strong(&bus->running) == 0;
     bus->unused &= !last;
     pthread_cond_broadcast(&bus->changed);
     pthread_mutex_unlock(&bus->lock);
@@ -217,10 +219,10 @@ void hk_bus_thread_end(hark_bus *bus)
 void hk_bus_running(hark_bus *bus, int by)
 {
     if (by > 0) {
-        (void)hk_count_add(&bus->running, 1);
+        (void)hk_mark_add(&bus->running, 1);
         return;
     }
-    if (hk_count_sub(&bus->running, 1) == 0 && !hk_bus_accepts(bus))
+    if (hk_mark_add(&bus->running, -1) == 0 && !hk_bus_accepts(bus))
         something_ended(bus);
 }
 
@@ -248,7 +250,7 @@ static hark_err wait_for_handlers(hark_bus *bus, int64_t timeout_ms, hark_errinf
     int64_t deadline = hk_mono_ns() + hk_ms_to_ns(timeout_ms);
     hark_err err = HARK_OK;
     pthread_mutex_lock(&bus->lock);
-    while (hk_count_get(&bus->running) > 0 && !err) {
+    while (hk_mark_get_strong(&bus->running) > 0 && !err) {
         int64_t left = timeout_ms < 0 ? -1 : deadline - hk_mono_ns();
         if (timeout_ms >= 0 && left <= 0)
             err = HARK_ETIMEDOUT;
@@ -259,7 +261,7 @@ static hark_err wait_for_handlers(hark_bus *bus, int64_t timeout_ms, hark_errinf
         hk_buf text = {0};
         name_running(bus, &text);
         err = hk_fail(ei, err, "drain: %llu deliveries still run after %lld ms, abandoned: %.300s",
-                      (unsigned long long)hk_count_get(&bus->running), (long long)timeout_ms,
+                      (unsigned long long)hk_mark_get_strong(&bus->running), (long long)timeout_ms,
                       text.len ? text.data : "live subscriptions");
         hk_buf_free(&text);
     }

@@ -107,6 +107,7 @@ typedef struct hk_live {
     hk_count dropped; /* the dispatcher's */
     hk_mark mode;
     hk_mark full;              /* 1 = counted in the bus's full_subs */
+    hk_mark waits;             /* 1 = counted in the bus's wait_subs */
     pthread_mutex_t pull_lock; /* pull style: one reader at a time */
     /* the reader's */
     _Alignas(HK_CACHELINE) hk_mark pos; /* all up to here was delivered or passed over */
@@ -203,10 +204,12 @@ struct hark_bus {
     hark_sub *subs;
     hk_mark subs_generation;
     size_t threads;
-    bool unused;                             /* the program has dropped its last reference */
-    hk_count full_subs;                      /* waiting subscribers whose ring is full */
-    hk_gate room;                            /* opened when full_subs falls */
-    _Alignas(HK_CACHELINE) hk_count running; /* handlers that run, deliveries that are out */
+    bool unused;                            /* the program has dropped its last reference */
+    hk_count wait_subs;                     /* subscriptions that make publishers wait */
+    pthread_mutex_t turn;                   /* direct stores: see publish.c */
+    hk_count full_subs;                     /* waiting subscribers whose ring is full */
+    hk_gate room;                           /* opened when full_subs falls */
+    _Alignas(HK_CACHELINE) hk_mark running; /* handlers that run, deliveries that are out */
 };
 
 /* bus.c */
@@ -218,11 +221,12 @@ void hk_bus_thread_end(hark_bus *bus);
 void hk_bus_running(hark_bus *bus, int by); /* +1, -1 */
 static inline bool hk_bus_accepts(hark_bus *bus)
 {
-    return hk_mark_get(&bus->gate) == HK_OPEN;
+    return hk_mark_get_strong(&bus->gate) == HK_OPEN;
 }
 
 /* publish.c */
 enum { HK_PUB_INSIDE = 1, HK_PUB_FIRST_STANDS = 2 };
+enum { HK_BATCH_MAX = 4096 };
 hark_err hk_publish(hark_bus *bus, const hark_event_spec *spec, unsigned flags, hark_receipt *ret,
                     hark_errinfo *ei);
 void hk_request_done(hark_bus *bus, hk_request *r, hark_err err);

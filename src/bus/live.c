@@ -25,8 +25,10 @@ hark_err hk_live_open(hark_sub *s, const hark_sub_opts *o)
         return HARK_ENOMEM;
     size_t ring = o->ring ? o->ring : 1024;
     l->overflow = (hark_overflow)o->overflow;
-    l->high = ring; /* publishers that entered before it was full still find room */
-    l->ring = hk_ring_new(l->overflow == HARK_OVERFLOW_WAIT ? 2 * ring : ring);
+    l->high = ring;
+    if (l->overflow == HARK_OVERFLOW_WAIT) /* what entered before it was full still finds room */
+        ring += s->bus->info.direct ? HK_BATCH_MAX : ring;
+    l->ring = hk_ring_new(ring);
     if (!l->ring) {
         free(l);
         return HARK_ENOMEM;
@@ -35,9 +37,20 @@ hark_err hk_live_open(hark_sub *s, const hark_sub_opts *o)
     l->spin = 8;
     hk_bell_init(&l->bell);
     pthread_mutex_init(&l->pull_lock, NULL);
+    if (l->overflow == HARK_OVERFLOW_WAIT) {
+        hk_mark_set(&l->waits, 1);
+        (void)hk_count_add(&s->bus->wait_subs, 1);
+    }
     hk_mark_set(&l->pos, hk_bus_visible(s->bus));
     s->live = l;
     return HARK_OK;
+}
+
+/* It makes no publisher wait any more. */
+static void stop_waiting(hark_sub *s)
+{
+    if (hk_mark_move(&s->live->waits, 1, 0))
+        (void)hk_count_sub(&s->bus->wait_subs, 1);
 }
 
 /* The reader is gone. */
@@ -55,6 +68,7 @@ static void drop_pending(hk_live *l)
 
 void hk_live_free(hark_sub *s)
 {
+    stop_waiting(s);
     drop_pending(s->live);
     hk_ring_free(s->live->ring);
     pthread_mutex_destroy(&s->live->pull_lock);
@@ -351,6 +365,7 @@ hark_err hk_live_start(hark_sub *s)
 
 void hk_live_closed(hark_sub *s)
 {
+    stop_waiting(s);
     set_full(s, false);
     hk_bell_wake(&s->live->bell);
     if (!s->fn) /* it has no thread that would say so */

@@ -6,8 +6,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { BATCH_MAX = 4096 };
-
 /* May this caller publish now? */
 static hark_err check_gate(hark_bus *bus, unsigned flags, hark_errinfo *ei)
 {
@@ -83,8 +81,27 @@ static void fill_receipt(hark_bus *bus, const hark_store_append *a, const char *
 /* ---- direct stores
  * --------------------------------------------------------------------------------- */
 
+/* While there are waiting subscribers publishers append one by one, so that each sees whether the
+ * one before filled a ring: whoever appends without that may be far ahead of dispatch. */
+static hark_err append_in_turn(hark_bus *bus, hark_store_append *items, size_t n, unsigned flags,
+                               bool may_wait, hark_errinfo *ei)
+{
+    if (HK_LIKELY(hk_count_get(&bus->wait_subs) == 0))
+        return bus->ops->append(bus->store, items, n, ei);
+    for (;;) {
+        pthread_mutex_lock(&bus->turn);
+        bool full = hk_count_get(&bus->full_subs) != 0;
+        hark_err err = full ? HARK_OK : bus->ops->append(bus->store, items, n, ei);
+        pthread_mutex_unlock(&bus->turn);
+        if (full)
+            err = wait_for_subscribers(bus, flags, may_wait && !(flags & HK_PUB_INSIDE), ei);
+        if (!full || err)
+            return err;
+    }
+}
+
 static hark_err append_direct(hark_bus *bus, const hark_event_spec *spec, unsigned flags,
-                              hark_receipt *ret, hark_errinfo *ei)
+                              bool may_wait, hark_receipt *ret, hark_errinfo *ei)
 {
     hark_event *e;
     hark_err err = make_event(bus, spec, 2, 0, &e, ei);
@@ -95,7 +112,7 @@ static hark_err append_direct(hark_bus *bus, const hark_event_spec *spec, unsign
     hark_receipt r; /* the event may be gone as soon as it is appended: its id is copied now */
     if (ret)
         fill_receipt(bus, &a, hark_event_id(e), &r);
-    err = bus->ops->append(bus->store, &a, 1, ei);
+    err = append_in_turn(bus, &a, 1, flags, may_wait, ei);
     if (err || a.ret_duplicate) {
         hark_event_unref(e);
         hark_event_unref(e);
@@ -222,7 +239,7 @@ hark_err hk_publish(hark_bus *bus, const hark_event_spec *spec, unsigned flags, 
     if (err)
         return err;
     if (bus->info.direct)
-        return append_direct(bus, spec, flags, ret, ei);
+        return append_direct(bus, spec, flags, true, ret, ei);
     if (!hk_role_may_block())
         return hk_fail(ei, HARK_EWRONGTHREAD,
                        "hark_publish would block this thread; use hark_publish_async");
@@ -258,8 +275,9 @@ hark_err hark_publish_async(hark_bus *bus, const hark_event_spec *spec, hark_pub
         return err;
     if (bus->info.direct) {
         hark_receipt receipt;
-        err = append_direct(bus, spec, 0, &receipt, NULL);
-        if (err == HARK_EINVAL || err == HARK_ETOOBIG || err == HARK_EDURABILITY)
+        err = append_direct(bus, spec, 0, false, &receipt, NULL);
+        if (err == HARK_EINVAL || err == HARK_ETOOBIG || err == HARK_EDURABILITY ||
+            err == HARK_EAGAIN || err == HARK_ECLOSED)
             return err;
         if (fn)
             fn(err, err ? NULL : &receipt, ud);
@@ -322,7 +340,7 @@ static hark_err batch_direct(hark_bus *bus, hk_request *r, hark_receipt *ret, ha
 {
     for (size_t i = 0; i < r->n; i++) /* one more each, so that the ids can be read afterwards */
         hk_event_ref_n(r->items[i].event, 1);
-    hark_err err = bus->ops->append(bus->store, r->items, r->n, ei);
+    hark_err err = append_in_turn(bus, r->items, r->n, 0, true, ei);
     for (size_t i = 0; i < r->n; i++) {
         if (!err && ret)
             fill_receipt(bus, &r->items[i], hark_event_id(r->items[i].event), &ret[i]);
@@ -340,8 +358,8 @@ hark_err hark_publish_batch(hark_bus *bus, const hark_event_spec *const *specs, 
 {
     if (n == 0)
         return HARK_OK;
-    if (n > BATCH_MAX)
-        return hk_fail(ei, HARK_ETOOBIG, "the batch has %zu events; at most %d", n, BATCH_MAX);
+    if (n > HK_BATCH_MAX)
+        return hk_fail(ei, HARK_ETOOBIG, "the batch has %zu events; at most %d", n, HK_BATCH_MAX);
     hark_err err = enter(bus, 0, true, ei);
     if (!err && !bus->info.direct && !hk_role_may_block())
         err = hk_fail(ei, HARK_EWRONGTHREAD, "hark_publish_batch would block this thread");

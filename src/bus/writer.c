@@ -102,16 +102,8 @@ void hk_writer_push(hark_bus *bus, hk_work *work)
         refuse_all(bus);
 }
 
-/* Is everything done that a writer must still do before it may end? */
-static bool may_end(hk_writer *w, int64_t wait)
-{
-    if (!hk_mark_get(&w->stopping))
-        return false;
-    return wait != 0; /* nothing is there, or only saves that keep failing */
-}
-
 /* One turn at writing. Returns how long to wait for the next one: 0 = not at all. */
-static int64_t turn(hark_bus *bus)
+static int64_t turn(hark_bus *bus, bool stopping)
 {
     hk_writer *w = &bus->writer;
     pthread_mutex_lock(&w->role);
@@ -119,7 +111,7 @@ static int64_t turn(hark_bus *bus)
     int64_t wait = patience(w);
     if (wait == 0)
         hk_group(bus);
-    if (maintain(bus) && !may_end(w, wait))
+    if (maintain(bus) && !stopping)
         wait = 0; /* more of it to do */
     pthread_mutex_unlock(&w->role);
     return wait;
@@ -131,10 +123,12 @@ static void *writer_main(void *arg)
     hk_writer *w = &bus->writer;
     (void)hk_role_set(HK_ROLE_WRITER);
     for (;;) {
-        /* Before looking at anything, so that no push, wake or stop in between is slept through. */
+        /* Before looking at anything, so that no push, wake or stop in between is slept through,
+         * and nothing is left that was pushed before the stop. */
         unsigned seen = hk_gate_look(&w->inbox.gate);
-        int64_t wait = turn(bus);
-        if (may_end(w, wait))
+        bool stopping = hk_mark_get(&w->stopping);
+        int64_t wait = turn(bus, stopping);
+        if (stopping && wait != 0) /* nothing is there, or only saves that keep failing */
             break;
         if (wait != 0)
             (void)hk_gate_wait(&w->inbox.gate, seen, wait);

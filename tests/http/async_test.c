@@ -156,8 +156,8 @@ static void start_app(fake_mode mode, const hark_app_opts *opts)
     hark_get(f.app, "/defer/:id", defer, NULL);
     hark_get(f.app, "/both/:id", publish_and_defer, NULL);
     hark_route(f.app, "GET", "/block", block, NULL, &blocking);
-    hark_route(f.app, "GET", "/work/defer/:id", publish_and_defer, NULL, &blocking);
-    hark_route(f.app, "POST", "/work/publish", publish_three, NULL, &blocking);
+    hark_route(f.app, "GET", "/workers/defer/:id", publish_and_defer, NULL, &blocking);
+    hark_route(f.app, "POST", "/workers/publish", publish_three, NULL, &blocking);
     hark_group *g = NULL;
     hark_app_group(f.app, "/timed", &g);
     hark_group_use(g, hark_timeout(HARK_OPTS(hark_timeout_opts, .ms = 30, .status = 504)));
@@ -309,7 +309,7 @@ static void test_256_connections_are_resumed_from_another_thread(void **state)
         assert_int_equal(pthread_create(&threads[i], NULL, resumer, NULL), 0);
     storm("GET", "/defer/7", 20, 200);
     storm("GET", "/both/7", 10, 200);
-    storm("GET", "/work/defer/7", 1, 200);
+    storm("GET", "/workers/defer/7", 1, 200);
     pthread_mutex_lock(&helper.lock);
     helper.stop = true;
     pthread_cond_broadcast(&helper.more);
@@ -343,7 +343,7 @@ static void test_blocking_handlers_publish_too(void **state)
     (void)state;
     start_app(FAKE_ASYNC, NULL);
     for (int i = 0; i < 200; i++) {
-        ask("POST", "/work/publish");
+        ask("POST", "/workers/publish");
         EXPECT_STATUS(&r, 201);
     }
     assert_int_equal(fake_bus_count(f.bus, "order:placed"), 600);
