@@ -170,6 +170,15 @@ static hark_verdict retry_once(hark_delivery *d, void *ud)
     return hark_delivery_event(d) && hark_delivery_attempt(d) == 1 ? HARK_RETRY : HARK_ACK;
 }
 
+/* Was this position handed out as a gap of its own? */
+static unsigned told(recorder *r, uint64_t seq)
+{
+    for (size_t i = 0; i < atomic_load(&r->n); i++)
+        if (r->seen[i].gap_from == seq && r->seen[i].gap_to == seq)
+            return 1;
+    return 0;
+}
+
 static void test_a_retry_whose_event_is_gone_is_a_gap_and_its_key_goes_on(void **state)
 {
     fixture *f = *state;
@@ -187,12 +196,8 @@ static void test_a_retry_whose_event_is_gone_is_a_gap_and_its_key_goes_on(void *
         assert_u64(s.acked, 2);
         assert_u64(s.gaps, 0);
     } else {
-        bool told[2] = {false, false};
-        for (size_t i = 0; i < atomic_load(&r->n); i++) {
-            told[0] |= r->seen[i].gap_from == a && r->seen[i].gap_to == a;
-            told[1] |= r->seen[i].gap_from == b && r->seen[i].gap_to == b;
-        }
-        assert_u64(s.acked + told[0] + told[1], 2); /* the retry may be faster than 500 publishes */
+        /* the retry may be faster than 500 publishes */
+        WAIT_UNTIL(stats_of(sub).acked + told(r, a) + told(r, b) == 2);
     }
     end_sub(sub);
     recorder_free(r);
