@@ -392,7 +392,7 @@ HARK_API HARK_MUST hark_err hark_ctx_publish(hark_ctx *c, const hark_event_spec 
  * Ownership: everything is copied.
  * Threads: as hark_ctx_publish.
  * Blocks: no.
- * Errors: as hark_ctx_publish; HARK_ESCHEMA (the struct breaks the table's rules). */
+ * Errors: as hark_ctx_publish; HARK_EINTERNAL (the struct breaks the table's rules). */
 HARK_API HARK_MUST hark_err hark_ctx_publish_json(hark_ctx *c, const hark_event_spec *spec,
                                                   const hark_json_table *table, const void *from);
 

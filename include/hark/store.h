@@ -186,15 +186,15 @@ typedef struct hark_store_ops {
     /* R: never blocks. */
     void (*info)(hark_store *s, hark_store_info *ret);
 
-    /* W: a group. After an error from any call of a group but HARK_ECONFLICT or HARK_ENOTFOUND the
-     * bus rolls it back. commit: HARK_ESTORE, HARK_EFULL = nothing stored; HARK_EUNKNOWN = may be
+    /* W: a group. After an error of class refused the group goes on without what was refused; after
+     * any other error from a call of a group the bus rolls it back. commit: HARK_ESTORE, HARK_EFULL = nothing stored; HARK_EUNKNOWN = may be
      * stored, the store takes no more writes; HARK_EREADONLY, HARK_ECORRUPT likewise. */
     hark_err (*begin)(hark_store *s, hark_errinfo *ei);
     hark_err (*commit)(hark_store *s, hark_errinfo *ei);
     void (*rollback)(hark_store *s);
 
     /* W: appends n events as one unit, all or none: on HARK_ECONFLICT (text names id and sequence;
-     * ei may be NULL) nothing of the unit stays and the group goes on. */
+     * ei may be NULL), or another refusal, nothing of the unit stays and the group goes on. */
     hark_err (*append)(hark_store *s, hark_store_append *items, size_t n, hark_errinfo *ei);
 
     /* R: a page. */

@@ -260,10 +260,10 @@ typedef struct hk_bell {
     hk_mark asleep; /* how many are, or are about to be */
     hk_gate gate;
 } hk_bell;
+extern bool hk_bell_needs_fence; /* no membarrier on this kernel; set by the first hk_bell_init */
 void hk_bell_init(hk_bell *b);
 static inline void hk_bell_ring(hk_bell *b)
 {
-    extern bool hk_bell_needs_fence; /* no membarrier on this kernel; set before the first bell */
     if (HK_UNLIKELY(hk_bell_needs_fence))
         (void)hk_mark_look(&b->asleep);
     atomic_signal_fence(memory_order_seq_cst);

@@ -7,7 +7,6 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-extern bool hk_bell_needs_fence;
 bool hk_bell_needs_fence;
 
 static pthread_once_t once = PTHREAD_ONCE_INIT;

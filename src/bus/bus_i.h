@@ -248,7 +248,6 @@ hk_work *hk_list_shift(hk_list *l);
 void hk_group(hark_bus *bus);
 
 /* dispatch.c */
-void hk_dispatch_init(hk_dispatch *d);
 void hk_dispatch_free(hk_dispatch *d);
 /* Takes over a reference of each event; one thread at a time, in order of sequence. */
 void hk_dispatch_all(hark_bus *bus, hark_event *const *events, size_t n);

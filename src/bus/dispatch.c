@@ -10,11 +10,6 @@
 /* Types remembered; beyond that the table starts afresh. */
 enum { TOPICS_MAX = 65536 };
 
-void hk_dispatch_init(hk_dispatch *d)
-{
-    *d = (hk_dispatch){0};
-}
-
 static void wake(hark_sub *s)
 {
     if (s->live)

@@ -111,8 +111,8 @@ hark_err hark_ctx_publish_json(hark_ctx *c, const hark_event_spec *spec,
     hark_err err = hk_opts_take(spec, &s, sizeof s, "hark_event_spec", &ei);
     if (!err)
         err = hark_json_encode(table, from, &json, NULL, &ei);
-    if (err)
-        return hark_ctx_fail(c, err, "%s", ei.text);
+    if (err) /* the handler's fault, not the client's */
+        return hark_ctx_fail(c, HARK_EINTERNAL, "the event was not published: %s", ei.text);
     s.json = json;
     err = hark_ctx_publish(c, &s);
     free(json);

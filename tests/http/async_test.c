@@ -91,6 +91,20 @@ static hark_err publish(hark_ctx *c, void *ud)
     return err ? err : hark_ctx_text(c, 201, hark_ctx_request_id(c));
 }
 
+typedef struct cup {
+    int size;
+} cup;
+HARK_JSON_TABLE(cup_json, cup, HARK_JSON_INT(cup, size, .required = true, HARK_JSON_RANGE(1, 9)));
+
+static hark_err publish_cup(hark_ctx *c, void *ud)
+{
+    (void)ud;
+    cup k = {.size = hark_ctx_query(c, "size")[0] - '0'};
+    hark_err err =
+        hark_ctx_publish_json(c, HARK_OPTS(hark_event_spec, .type = "cup:made"), &cup_json, &k);
+    return err ? err : hark_ctx_json(c, 201, &cup_json, &k);
+}
+
 static hark_err publish_three(hark_ctx *c, void *ud)
 {
     for (int i = 0; i < 3; i++) {
@@ -152,6 +166,7 @@ static void start_app(fake_mode mode, const hark_app_opts *opts)
     hark_get(f.app, "/hello", say_hello, NULL);
     hark_post(f.app, "/publish", publish, NULL);
     hark_post(f.app, "/publish3", publish_three, NULL);
+    hark_post(f.app, "/cups", publish_cup, NULL);
     hark_post(f.app, "/then", publish_then, NULL);
     hark_get(f.app, "/defer/:id", defer, NULL);
     hark_get(f.app, "/both/:id", publish_and_defer, NULL);
@@ -202,6 +217,18 @@ static void test_a_reply_waits_for_its_receipt_and_the_loop_does_not(void **stat
     client_read(fd, false, &r);
     EXPECT_STATUS(&r, 201);
     close(fd);
+    fixture_end(&f);
+}
+
+static void test_a_struct_is_published_as_json_unless_it_breaks_its_table(void **state)
+{
+    (void)state;
+    start_app(FAKE_ASYNC, NULL);
+    ask("POST", "/cups?size=3");
+    EXPECT_STATUS(&r, 201);
+    ask("POST", "/cups?size=0");
+    EXPECT_STATUS(&r, 500);
+    assert_int_equal(fake_bus_count(f.bus, "cup:made"), 1);
     fixture_end(&f);
 }
 
@@ -421,6 +448,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_reply_waits_for_its_receipt_and_the_loop_does_not),
         cmocka_unit_test(test_a_reply_waits_for_every_receipt),
+        cmocka_unit_test(test_a_struct_is_published_as_json_unless_it_breaks_its_table),
         cmocka_unit_test(test_events_carry_the_request_id),
         cmocka_unit_test(test_a_publish_that_failed_is_never_answered_as_if_it_had_not),
         cmocka_unit_test(test_a_reply_may_be_composed_from_the_receipt),

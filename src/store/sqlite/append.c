@@ -216,7 +216,8 @@ hark_err hk_append(hark_store *s, hark_store_append *items, size_t n, hark_errin
     for (size_t i = 0; i < n && !err; i++)
         err = append_one(s, &items[i], ei);
     if (HK_UNLIKELY(err)) {
-        hark_err undo = err == HARK_ECONFLICT ? undo_unit(s, before, ei) : HARK_OK;
+        bool refused = hark_err_class(err) == HARK_CLASS_REFUSED; /* then the group goes on */
+        hark_err undo = refused ? undo_unit(s, before, ei) : HARK_OK;
         return hk_group_note(s, undo ? undo : err);
     }
     for (size_t i = 0; i < n; i++)
