@@ -24,7 +24,7 @@ typedef struct ticket {
 
 hark_bus *flight_open(const char *url)
 {
-    static const char *const suffixes[] = {"", "-wal", "-shm", "-slots"};
+    static const char *const suffixes[] = {"", "-wal", "-shm", "-inflight"};
     hark_bus *bus;
     hark_errinfo ei;
     if (strncmp(url, "sqlite:", 7) == 0)

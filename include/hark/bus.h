@@ -147,6 +147,94 @@ HARK_API HARK_MUST hark_err hark_publish_async(hark_bus *bus, const hark_event_s
 HARK_API HARK_MUST hark_err hark_publish_batch(hark_bus *bus, const hark_event_spec *const *specs,
                                                size_t n, hark_receipt *ret, hark_errinfo *ei);
 
+/* How hard hark_publish_with_retry tries. */
+typedef struct hark_retry_opts {
+    size_t size;
+    int64_t max_attempts;   /* default 10; -1 = no limit */
+    int64_t first_delay_ms; /* pause after the first failure, doubling; default 100 */
+    int64_t max_delay_ms;   /* longest pause; default 5000 */
+    int64_t deadline_ms;    /* gives up after so long; default 30000; -1 = never */
+    /* Called once when it gives up, before the call returns; not when the event was refused, or there
+     * is no memory to make it. The event is borrowed; keep it with hark_event_ref. May be NULL. */
+    void (*gave_up)(const hark_event *event, hark_err err, void *ud);
+    void *ud;
+    int64_t flags; /* HARK_RETRY_SILENT */
+} hark_retry_opts;
+
+/* Flag: no event of type dead_letter is published for an event that was given up. */
+#define HARK_RETRY_SILENT 1
+
+/* Publishes like hark_publish and repeats while the store fails (errors of class transient and
+ * unknown) with backoff and full jitter, always with the same id, so that nothing is stored twice. When it
+ * gives up, the event goes to opts.gave_up, and an event of type dead_letter (data: reason
+ * "publish", error, attempts, event) is published as soon as the store is back; up to 1024 of
+ * these wait in memory, so not beyond the end of the process.
+ * Ownership: as hark_publish; opts is read during the call.
+ * Threads: any that may block.
+ * Blocks: at most deadline_ms and one publish.
+ * Errors: as hark_publish: that of the last attempt; HARK_ECLOSED when the bus is drained meanwhile. */
+HARK_API HARK_MUST hark_err hark_publish_with_retry(hark_bus *bus, const hark_event_spec *spec,
+                                                    const hark_retry_opts *opts, hark_receipt *ret,
+                                                    hark_errinfo *ei);
+
+/* When a scheduled event is published: at a time, which follows the wall clock when it is set, or
+ * after a delay, which does not (but what is left of it at a restart goes by the wall clock). */
+typedef struct hark_when {
+    int64_t at_ns;    /* ns since 1970 UTC; 0 = use after_ms */
+    int64_t after_ms; /* 0 = at once */
+} hark_when;
+static inline hark_when hark_at(int64_t wall_ns)
+{
+    hark_when when;
+    when.at_ns = wall_ns;
+    when.after_ms = 0;
+    return when;
+}
+static inline hark_when hark_after(int64_t ms)
+{
+    hark_when when;
+    when.at_ns = 0;
+    when.after_ms = ms;
+    return when;
+}
+
+typedef uint64_t hark_schedule_id;
+
+/* Publishes an event later. The schedule is durable where the store is; after a restart what is
+ * overdue is published at once. Source and id are checked for repeats now and when it is published:
+ * the same event scheduled again gives the first schedule's id, one that is in the log already is
+ * HARK_EEXIST, other content HARK_ECONFLICT; what was published meanwhile is not published again.
+ * Ownership: the spec is copied; *ret is filled on success (may be NULL).
+ * Threads: any that may block.
+ * Blocks: until the schedule is committed.
+ * Errors: as hark_publish; HARK_EEXIST; HARK_EINVAL for a negative delay or a time before 1970. */
+HARK_API HARK_MUST hark_err hark_schedule(hark_bus *bus, const hark_event_spec *spec,
+                                          hark_when when, hark_schedule_id *ret, hark_errinfo *ei);
+
+/* Cancels a schedule.
+ * Ownership: none.
+ * Threads: any that may block.
+ * Blocks: until that is committed.
+ * Errors: HARK_ENOTFOUND (published, cancelled, or never there), and the store's. */
+HARK_API HARK_MUST hark_err hark_schedule_cancel(hark_bus *bus, hark_schedule_id id,
+                                                 hark_errinfo *ei);
+
+typedef struct hark_schedule_info {
+    hark_schedule_id id;
+    int64_t due_ns; /* wall clock */
+    int64_t created_ns;
+    const hark_event *event; /* its sequence is 0 */
+} hark_schedule_info;
+
+/* Lists schedules in order of their ids; `fn` returns false to stop.
+ * Ownership: info and event are borrowed for the call.
+ * Threads: any that may block.
+ * Blocks: on the store; fn must not call the bus.
+ * Errors: the store's. */
+HARK_API HARK_MUST hark_err hark_schedules(hark_bus *bus,
+                                           bool (*fn)(const hark_schedule_info *info, void *ud),
+                                           void *ud, hark_errinfo *ei);
+
 /* ---- subscribing ----------------------------------------------------------------------------- */
 
 /* What a handler answers. */
@@ -177,6 +265,12 @@ typedef enum hark_start {
     HARK_START_TIME = 3      /* at the first event recorded at or after start_time_ns */
 } hark_start;
 
+/* What comes after a dead letter. */
+typedef enum hark_dead_policy {
+    HARK_DEAD_CONTINUE = 0, /* the rest of its key goes on */
+    HARK_DEAD_PARK = 1      /* the rest of its key waits, in order, for redrive or discard */
+} hark_dead_policy;
+
 typedef struct hark_sub_opts {
     size_t size;
     const char *consumer; /* NULL = live; else a durable consumer's name, [A-Za-z0-9_.:-]{1,128} */
@@ -190,12 +284,24 @@ typedef struct hark_sub_opts {
     size_t workers;          /* handlers at a time; default 1, which gives log order */
     size_t window;           /* events in memory: read and not settled; default 1024 */
     size_t max_deferred;    /* ledger rows: retrying, waiting behind them, parked; default 100000 */
-    int64_t retry_delay_ms; /* pause before a retry; default 1000, at least 10 */
+    int64_t retry_delay_ms; /* the n-th pause is random, up to this times 2^(n-1); default 1000,
+                               at least 10 */
     int64_t max_attempts;   /* dead letter after so many; default 10; -1 = never */
     int64_t update;         /* not 0: change pattern and policy of a consumer that exists */
     /* both */
     void (*free_ud)(void *ud); /* called once after the last call of the handler */
     int64_t flags;             /* HARK_SUB_GAPS */
+    /* consumers */
+    int64_t retry_max_ms; /* longest pause of the policy; default 300000 */
+    int64_t dead_policy;  /* hark_dead_policy */
+    int64_t hold_ms; /* a delivery from hark_next, or kept with HARK_LATER, that is neither settled
+                             nor extended for so long has failed; default 30000; -1 = never */
+    int64_t
+        handler_ms; /* a handler that runs for so long has failed, its late answer is refused, and
+                             another thread takes its place; default 0 = never: a running handler is
+                             taken to be alive */
+    int64_t max_crashes;       /* dead letter after so many crashes of the process; default 3 */
+    int64_t max_interruptions; /* likewise, of kills and of neighbours' crashes; default 20 */
 } hark_sub_opts;
 
 /* Flag: deliver gaps too, see hark_delivery_gap. */
@@ -257,6 +363,7 @@ typedef struct hark_sub_stats {
     uint64_t pending;     /* live: in the ring; consumers: read and not settled */
     uint64_t position;    /* consumers: the floor, all up to it is settled; live: last seen */
     uint64_t catching_up; /* live: not 0 while it reads from the log */
+    uint64_t timed_out;   /* consumers: of those retried or rejected, by hold_ms or handler_ms */
 } hark_sub_stats;
 
 /* Counters of a subscription. `ret->size` must be set (zero the rest).
@@ -307,6 +414,14 @@ HARK_API void hark_delivery_explain(hark_delivery *d, const char *fmt, ...) HARK
  * hour, or the policy's, since clocks jump. */
 HARK_API void hark_delivery_retry_after(hark_delivery *d, int64_t delay_ms);
 
+/* Gives this attempt `ms` from now, instead of hold_ms or handler_ms.
+ * Ownership: none.
+ * Threads: whoever holds the delivery.
+ * Blocks: no.
+ * Errors: HARK_ESTALE: the attempt has timed out already, or the consumer was reset; stop working
+ * on it. HARK_EINVAL: not positive. A live subscription ignores it. */
+HARK_API HARK_MUST hark_err hark_delivery_extend(hark_delivery *d, int64_t ms);
+
 typedef struct hark_settle_opts {
     size_t size;
     int64_t verdict;   /* hark_verdict: HARK_ACK (default), HARK_RETRY, HARK_REJECT */
@@ -319,7 +434,7 @@ typedef struct hark_settle_opts {
  * Ownership: takes *d and clears it, also on error.
  * Threads: any.
  * Blocks: no.
- * Errors: HARK_EINVAL, HARK_ESTALE (settled or reset meanwhile), HARK_ECLOSED (the event will come
+ * Errors: HARK_EINVAL, HARK_ESTALE (timed out or reset meanwhile), HARK_ECLOSED (the event will come
  * again). */
 HARK_API HARK_MUST hark_err hark_settle(hark_delivery **d, const hark_settle_opts *opts);
 

@@ -7,7 +7,9 @@
 #include <hark/event.h>
 #include <hark/http.h>
 #include <hark/json.h>
+#include <hark/operate.h>
 #include <hark/store.h>
+#include <hark/supervise.h>
 #include <hark/version.h>
 
 #endif

@@ -61,7 +61,9 @@ HARK_API HARK_MUST hark_err hark_app_new(const hark_app_opts *opts, hark_app **r
 HARK_API hark_app *hark_app_unref(hark_app *app);
 
 /* Binds "HOST:PORT", an IPv4 address or a bracketed IPv6 one; port 0 takes a free port. May be
- * called several times, before the app is started.
+ * called several times, before the app is started. If the process was handed a socket that is bound
+ * to this address (by hark_supervise, or by systemd in LISTEN_FDS) and nobody has taken it yet, that
+ * one is taken; it keeps the backlog that it has. Port 0 takes the first one with this host.
  * Ownership: none.
  * Threads: any, one at a time.
  * Blocks: no.
@@ -107,7 +109,8 @@ HARK_API HARK_MUST hark_err hark_app_stop(hark_app *app, hark_errinfo *ei);
 HARK_API void hark_app_quit(hark_app *app);
 
 /* hark_app_start, then waits for SIGTERM, SIGINT or hark_app_quit, then hark_app_stop. The two
- * signals are handled while it runs; the same one a second time ends the process.
+ * signals are handled while it runs; the same one a second time ends the process (one that
+ * hark_supervise passes on beside one that came directly is not a second one).
  * Ownership: none.
  * Threads: any, one app of the process at a time.
  * Blocks: yes.

@@ -96,14 +96,17 @@ typedef struct hark_store_range {
 typedef enum hark_row_state {
     HARK_ROW_RETRY = 1,  /* waits for its next attempt at `due` */
     HARK_ROW_BEHIND = 2, /* read, waits behind its lane */
-    HARK_ROW_PARKED = 3  /* waits for the redrive or discard of its lane's dead letter */
+    HARK_ROW_PARKED = 3, /* waits for the redrive or discard of its lane's dead letter */
+    HARK_ROW_DEAD = 4,   /* that dead letter: the head of a parked lane */
+    HARK_ROW_COUNTS = 5  /* not read by any run that saved it: the row only keeps its crashes and
+                            interruptions; the event itself is still to be read */
 } hark_row_state;
 
 typedef struct hark_store_row {
     uint64_t sequence;
     int64_t state;         /* hark_row_state */
-    int64_t attempts;      /* failed so far */
-    int64_t crashes;       /* of them ended by a crash of the process */
+    int64_t attempts;      /* failed so far, crashes and interruptions not among them */
+    int64_t crashes;       /* of the process, by the thread that had it */
     int64_t interruptions; /* neighbours of a crash, kills */
     int64_t due_ns;        /* HARK_ROW_RETRY */
     int64_t first_ns;      /* first attempt; 0 = none */
@@ -124,12 +127,21 @@ typedef struct hark_store_attempt {
 /* An event that its consumer gave up on. */
 typedef struct hark_store_dead {
     hark_event *event;  /* copied whole; borrowed */
-    const char *reason; /* "rejected", "max_attempts", later more */
+    const char *reason; /* "rejected", "max_attempts", "crash", "interrupted", later more */
     const char *error;  /* or NULL */
-    int64_t attempts;
+    int64_t attempts, crashes, interruptions;
     int64_t first_ns; /* first attempt */
     int64_t dead_ns;  /* now */
+    uint64_t ret_id;  /* of the dead letter */
 } hark_store_dead;
+
+/* A replay into a consumer: deliveries up to `upto` are part of it. */
+typedef struct hark_store_rerun {
+    char id[40];         /* empty = none */
+    uint64_t from, upto; /* sequences */
+    int64_t rate;        /* events a second; 0 = as fast as it goes */
+    int64_t started_ns;
+} hark_store_rerun;
 
 /* A consumer as it is registered, and its state as loaded. */
 typedef struct hark_store_consumer {
@@ -142,6 +154,7 @@ typedef struct hark_store_consumer {
     int64_t start;      /* hark_start, for one that is new */
     uint64_t start_sequence;
     int64_t start_time_ns;
+    int64_t find; /* not 0: only load it; pattern and policy are not compared; HARK_ENOTFOUND */
     /* out; arrays and strings belong to the caller: give them to hark_store_consumer_clear */
     int64_t ret_created;
     uint64_t ret_id;
@@ -152,6 +165,10 @@ typedef struct hark_store_consumer {
     size_t ret_n_settled;
     hark_store_row *ret_rows; /* in order of sequence */
     size_t ret_n_rows;
+    char *ret_pattern, *ret_policy; /* as registered now */
+    int64_t ret_paused;
+    hark_store_rerun ret_rerun;
+    uint64_t ret_gap_from, ret_gap_to; /* retention went past it here; 0 = nowhere */
 } hark_store_consumer;
 
 /* A change of one consumer's state: part of a group. */
@@ -169,9 +186,148 @@ typedef struct hark_store_save {
     size_t n_drop;
     const hark_store_attempt *attempts;
     size_t n_attempts;
-    const hark_store_dead *dead;
+    hark_store_dead *dead; /* ret_id is filled in */
     size_t n_dead;
+    uint64_t gap_done; /* gaps up to here were handed out; 0 = none were */
 } hark_store_save;
+
+/* Starts a consumer anew: its generation goes up, its open rows, settled set and gaps are dropped,
+ * dead letters stay, `highest` stays. */
+typedef struct hark_store_reset {
+    size_t size;
+    uint64_t consumer;
+    int64_t start; /* hark_start */
+    uint64_t start_sequence;
+    int64_t start_time_ns;
+    uint64_t reached;       /* delivered up to here, not all of it saved: `highest` is no lower */
+    hark_store_rerun rerun; /* id empty: not a replay. from, upto, started_ns are filled in */
+    uint64_t ret_generation, ret_floor;
+} hark_store_reset;
+
+/* One consumer in a list. Strings are borrowed for the call. */
+typedef struct hark_store_consumer_row {
+    const char *name, *pattern, *policy;
+    uint64_t id, generation, floor, highest;
+    int64_t paused, created_ns;
+    hark_store_rerun rerun;
+    uint64_t retrying, behind, parked, dead; /* rows by state; parked keys count as one each in
+                                                `dead_lanes`, their events in `parked` */
+    uint64_t dead_lanes;
+    uint64_t letters; /* dead letters that were not redriven */
+} hark_store_consumer_row;
+typedef bool (*hark_store_consumer_fn)(void *ud, const hark_store_consumer_row *row);
+
+/* ---- dead letters ---------------------------------------------------------------------------- */
+
+typedef enum hark_letter_state {
+    HARK_LETTER_DEAD = 1,
+    HARK_LETTER_REDRIVEN = 2 /* its new delivery is under way; gone when that is settled */
+} hark_letter_state;
+
+typedef struct hark_store_letter {
+    uint64_t id, sequence, generation;
+    const char *consumer; /* its name */
+    uint64_t consumer_id;
+    const char *reason, *error; /* error may be NULL */
+    int64_t attempts, crashes, interruptions, first_ns, dead_ns, state;
+    const hark_event *event; /* its own copy, with sequence and recorded time */
+} hark_store_letter;
+
+typedef struct hark_store_letters_query {
+    size_t size;
+    uint64_t id;            /* this one; 0 = any */
+    const char *consumer;   /* name; NULL = any */
+    const char *pattern;    /* of the event's type; NULL = any */
+    const char *reason;     /* NULL = any */
+    uint64_t sequence;      /* 0 = any */
+    int64_t state;          /* hark_letter_state; 0 = any */
+    int64_t from_ns, to_ns; /* of dead_ns: at or after, before; 0 = any */
+    uint64_t after_id;      /* ids above this */
+    size_t limit;           /* at most so many; 0 = all */
+} hark_store_letters_query;
+
+/* Strings and event are borrowed for the call. False stops. */
+typedef bool (*hark_store_letter_fn)(void *ud, const hark_store_letter *l);
+typedef bool (*hark_store_attempt_fn)(void *ud, const hark_store_attempt *a);
+
+/* What became of a dead letter that was redriven or discarded. */
+typedef struct hark_store_letter_done {
+    uint64_t consumer, generation, sequence;
+    char *key;      /* its lane, or NULL; the caller frees it */
+    int64_t parked; /* not 0: it was the head of a parked lane */
+} hark_store_letter_done;
+
+/* ---- schedules, replays ---------------------------------------------------------------------- */
+
+typedef struct hark_store_schedule {
+    uint64_t id;
+    int64_t due_ns;   /* wall clock */
+    int64_t by_delay; /* bit 0: was given as a delay; bit 1: its time is the publisher's own; stored
+                         as it is */
+    int64_t created_ns;
+    hark_event *event;  /* as it will be appended; borrowed */
+    uint8_t digest[16]; /* as in hark_store_append */
+} hark_store_schedule;
+typedef bool (*hark_store_schedule_fn)(void *ud, const hark_store_schedule *s);
+
+/* Progress of a replay into an ad-hoc handler. */
+typedef struct hark_store_replay {
+    const char *id;
+    const char *pattern;
+    uint64_t first, last; /* sequences, inclusive */
+    int64_t from_ns, to_ns;
+    int64_t rate;
+    uint64_t position; /* all up to here was handed out */
+    uint64_t done, total, rejected;
+    int64_t state; /* the bus's; stored as it is */
+    int64_t started_ns, changed_ns;
+    const char *error; /* or NULL */
+} hark_store_replay;
+typedef bool (*hark_store_replay_fn)(void *ud, const hark_store_replay *r);
+
+/* ---- retention -------------------------------------------------------------------------------- */
+
+/* Removes events of a pattern that are older than `before_ns` or beyond the newest `keep`, oldest
+ * first, but none above what a consumer whose pattern matches has yet to see (its floor, its open
+ * rows, its parked lanes) or a running replay (`hold`), unless `force`. */
+typedef struct hark_store_trim {
+    size_t size;
+    const char *pattern;
+    int64_t before_ns; /* recorded before; 0 = no limit by age */
+    uint64_t keep;     /* newest so many of the pattern; 0 = no limit by count */
+    uint64_t hold;     /* sequences from here on stay; 0 = none are held */
+    int64_t force;
+    int64_t budget_ns; /* about; one step may take longer */
+    /* out */
+    uint64_t ret_removed;
+    int64_t ret_more; /* not 0: call again */
+    /* forced: consumers that had yet to see what was removed; the caller's array */
+    struct hark_store_gap {
+        uint64_t consumer, from, to;
+    } * gaps;
+    size_t cap_gaps, ret_n_gaps;
+} hark_store_trim;
+typedef struct hark_store_gap hark_store_gap;
+
+/* ---- in-flight slots --------------------------------------------------------------------------- */
+
+typedef enum hark_slot_state {
+    HARK_SLOT_FREE = 0,
+    HARK_SLOT_RUNNING = 1,
+    HARK_SLOT_CRASHED = 2 /* the thread that had it faulted: see signal, address */
+} hark_slot_state;
+
+/* What a worker has in hand, in memory that outlives the process. Written by one thread; the
+ * fields before `state`, which is written last and cleared first. */
+typedef struct hark_store_slot {
+    uint64_t consumer, generation, sequence;
+    int64_t attempt;
+    int64_t started_ns;
+    uint64_t address;
+    uint32_t signal;
+    uint32_t state; /* hark_slot_state */
+    uint64_t check; /* hk_hash of the bytes before `address` */
+} hark_store_slot;
 
 typedef struct hark_store_ops {
     size_t size;
@@ -210,6 +366,57 @@ typedef struct hark_store_ops {
 
     /* W, outside groups: housekeeping for about budget_ns; true when more is to do. May be NULL. */
     bool (*maintain)(hark_store *s, int64_t budget_ns);
+
+    /* W: HARK_ENOTFOUND when the consumer is not there. */
+    hark_err (*consumer_reset)(hark_store *s, hark_store_reset *r, hark_errinfo *ei);
+    hark_err (*consumer_pause)(hark_store *s, uint64_t consumer, bool paused, hark_errinfo *ei);
+    /* R: in order of names. */
+    hark_err (*consumers)(hark_store *s, hark_store_consumer_fn fn, void *ud, hark_errinfo *ei);
+
+    /* R: in order of ids; the failed attempts of one consumer at one event, oldest first. */
+    hark_err (*letters)(hark_store *s, const hark_store_letters_query *q, hark_store_letter_fn fn,
+                        void *ud, hark_errinfo *ei);
+    hark_err (*attempts)(hark_store *s, uint64_t consumer, uint64_t sequence,
+                         hark_store_attempt_fn fn, void *ud, hark_errinfo *ei);
+    /* W: turns a dead letter into an open row, HARK_ROW_RETRY with attempts, crashes and
+     * interruptions 0, due at due_ns; the letter becomes HARK_LETTER_REDRIVEN, and goes with the
+     * row. HARK_ENOTFOUND: no such letter or consumer; HARK_ECONFLICT: redriven already, or the
+     * event is being retried; HARK_EAGAIN: the consumer was reset and comes to the event by itself;
+     * HARK_ECORRUPT: this letter is damaged. Every dead letter of that consumer and sequence is
+     * marked: one delivery answers for all. A reset makes them HARK_LETTER_DEAD again. */
+    hark_err (*letter_redrive)(hark_store *s, uint64_t id, int64_t due_ns,
+                               hark_store_letter_done *ret, hark_errinfo *ei);
+    /* W: removes a dead letter that was not redriven, and the HARK_ROW_DEAD row if there is one. */
+    hark_err (*letter_discard)(hark_store *s, uint64_t id, hark_store_letter_done *ret,
+                               hark_errinfo *ei);
+
+    /* W: keeps a schedule and fills in its id. An event with this source and id that is in the log,
+     * or waits in another schedule: with the same content *ret_sequence, or sch->id of that
+     * schedule, with *ret_duplicate; with other content HARK_ECONFLICT. */
+    hark_err (*schedule_add)(hark_store *s, hark_store_schedule *sch, uint64_t *ret_sequence,
+                             bool *ret_duplicate, hark_errinfo *ei);
+    hark_err (*schedule_drop)(hark_store *s, uint64_t id, hark_errinfo *ei); /* W: HARK_ENOTFOUND */
+    /* id 0: R: committed schedules with ids above `after` in order of ids. id != 0: W, inside
+     * a group or between groups: this one, also when the group itself added it; no call of fn when it is not there.
+     * `events` false: without them. */
+    hark_err (*schedules)(hark_store *s, uint64_t id, uint64_t after, bool events,
+                          hark_store_schedule_fn fn, void *ud, hark_errinfo *ei);
+
+    /* W: inserts or replaces by id. R: in order of started_ns. */
+    hark_err (*replay_put)(hark_store *s, const hark_store_replay *r, hark_errinfo *ei);
+    hark_err (*replays)(hark_store *s, hark_store_replay_fn fn, void *ud, hark_errinfo *ei);
+
+    /* R: how many events a query asks for (limits and direction are ignored). */
+    hark_err (*count)(hark_store *s, const hark_store_query *q, uint64_t *ret, hark_errinfo *ei);
+
+    /* W, in a group. NULL: retention is by the options of opening (HARK_ENOTSUP). */
+    hark_err (*trim)(hark_store *s, hark_store_trim *t, hark_errinfo *ei);
+
+    /* Any thread: n free slots for one consumer's workers; NULL: none are kept (no crash guard).
+     * What an earlier run left in slots was merged into the ledger by open. slots_give: they are
+     * free again. */
+    hark_err (*slots_take)(hark_store *s, size_t n, hark_store_slot **ret, hark_errinfo *ei);
+    void (*slots_give)(hark_store *s, hark_store_slot *slots, size_t n);
 } hark_store_ops;
 
 /* Frees what consumer_open returned and zeroes it.

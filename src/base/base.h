@@ -161,6 +161,10 @@ static inline void hk_count_bump(hk_count *c, uint64_t by)
 {
     atomic_store_explicit(&c->n, hk_count_get(c) + by, memory_order_relaxed);
 }
+static inline void hk_count_set(hk_count *c, uint64_t n) /* by the one who bumps it */
+{
+    atomic_store_explicit(&c->n, n, memory_order_relaxed);
+}
 static inline uint64_t hk_count_add(hk_count *c, uint64_t by)
 {
     return atomic_fetch_add_explicit(&c->n, by, memory_order_relaxed) + by;
@@ -234,6 +238,51 @@ static inline bool hk_mark_move(hk_mark *m, uint64_t from, uint64_t to)
     return atomic_compare_exchange_strong_explicit(&m->v, &from, to, memory_order_seq_cst,
                                                    memory_order_seq_cst);
 }
+
+/* A word of memory that outlives the process (a mapped file): it is written after all that comes
+ * before it and before all that comes after it, as whoever looks when the writer is dead sees it. */
+static inline void hk_word_set(uint32_t *word, uint32_t v)
+{
+    __atomic_store_n(word, v, __ATOMIC_RELEASE);
+    atomic_signal_fence(memory_order_seq_cst);
+}
+
+/* ---- figures: written by one thread at a time, read by any ---------------------------------------
+ */
+
+/* A histogram of durations: 16 buckets to each power of two, from 1 ns to 2^42 ns (73 min). */
+enum { HK_HIST_BUCKETS = 16 * 40 };
+typedef struct hk_hist {
+    hk_count n[HK_HIST_BUCKETS];
+    hk_count sum, max;
+} hk_hist;
+typedef struct hk_quantiles {
+    uint64_t count;
+    int64_t p50, p90, p99, p999, max, mean; /* ns; quantiles are upper bounds of their buckets */
+} hk_quantiles;
+void hk_hist_add(hk_hist *h, int64_t ns);
+void hk_hist_read(hk_hist *h, hk_quantiles *ret);
+
+/* Events a second over the last ten full seconds. `now_ns` is any clock, the same for both. */
+enum { HK_RATE_SECONDS = 16 };
+typedef struct hk_rate {
+    hk_count second[HK_RATE_SECONDS]; /* which one a place stands for */
+    hk_count n[HK_RATE_SECONDS];
+} hk_rate;
+void hk_rate_turn(hk_rate *r, uint64_t second); /* a place begins to stand for this one */
+static inline uint64_t hk_rate_second(int64_t now_ns)
+{
+    return now_ns > 0 ? (uint64_t)now_ns / 1000000000u : 0;
+}
+static inline void hk_rate_add(hk_rate *r, int64_t now_ns, uint64_t n)
+{
+    uint64_t second = hk_rate_second(now_ns);
+    size_t place = second % HK_RATE_SECONDS;
+    if (HK_UNLIKELY(hk_count_get(&r->second[place]) != second))
+        hk_rate_turn(r, second);
+    hk_count_bump(&r->n[place], n);
+}
+double hk_rate_read(hk_rate *r, int64_t now_ns);
 
 /* ---- sleeping and waking (futex) ------------------------------------------------------------ */
 
@@ -349,6 +398,32 @@ static inline bool hk_role_may_block(void)
 
 /* Starts a named thread with signals blocked (so that they reach the main thread). */
 hark_err hk_thread_start(pthread_t *ret, const char *name, void *(*fn)(void *), void *arg);
+
+/* ---- the process ------------------------------------------------------------------------------ */
+
+extern hk_count hk_buses;     /* open in this process */
+extern hk_mark hk_supervisor; /* pid of the hark_supervise that this is a child of; 0 = none */
+size_t hk_thread_count(void); /* of this process; 0 = the system does not tell */
+const char *hk_signal_name(int sig); /* "SIGSEGV"; "signal" for one without a name */
+
+/* ---- listening sockets -------------------------------------------------------------------------
+ */
+
+enum { HK_INHERITED_MAX = 64 };
+/* Binds "HOST:PORT" and listens; the descriptor is close-on-exec and non-blocking. */
+hark_err hk_listen_bind(const char *address, int backlog, int *ret_fd, hark_errinfo *ei);
+/* A listening socket for this address that the process was handed: by systemd (LISTEN_PID,
+ * LISTEN_FDS), or by hark_supervise. Each is given out once, close-on-exec and non-blocking; -1 =
+ * there is none. Port 0 takes the first one with that host. */
+hark_err hk_listen_inherited(const char *address, int *ret_fd, hark_errinfo *ei);
+/* All that nobody has taken yet; they count as taken then. Returns how many. */
+size_t hk_listen_rest(int *ret_fds, size_t max);
+/* Hands sockets over to this process, which was forked for it. When they lie at descriptors from 3
+ * on, the environment tells other libraries, too. */
+hark_err hk_listen_give(const int *fds, size_t n);
+/* Moves sockets to the descriptors from 3 on, if all of these are free or among them. */
+void hk_listen_arrange(int *fds, size_t n);
+int hk_listen_port(int fd); /* 0 = it has none */
 
 /* ---- logging ----------------------------------------------------------------------------------
  */

@@ -66,8 +66,9 @@ static hark_err open_store(hark_bus *bus, const char *rest, hark_errinfo *ei)
         return hk_fail(ei, HARK_EDURABILITY, "the store gives class %s, not the %s asked for",
                        hark_durability_name((hark_durability)bus->info.durability),
                        hark_durability_name((hark_durability)bus->opts.min_durability));
-    if (bus->info.direct)
-        return HARK_OK;
+    err = hk_schedules_open(bus, ei);
+    if (err || bus->info.direct)
+        return err;
     err = hk_tail_init(&bus->tail, bus->opts.tail_events, bus->opts.tail_bytes);
     if (err)
         return err;
@@ -78,6 +79,11 @@ static hark_err open_store(hark_bus *bus, const char *rest, hark_errinfo *ei)
 static void bus_free(hark_bus *bus)
 {
     hk_dispatch_free(&bus->dispatch);
+    hk_schedules_close(bus);
+    hk_replays_free(bus);
+    hk_retains_free(bus);
+    hk_given_up_free(bus);
+    hk_figures_free(bus);
     if (bus->store_open)
         bus->ops->close(bus->store);
     hk_tail_free(&bus->tail);
@@ -87,8 +93,11 @@ static void bus_free(hark_bus *bus)
     pthread_mutex_destroy(&bus->lock);
     pthread_mutex_destroy(&bus->turn);
     pthread_mutex_destroy(&bus->writer.role);
+    pthread_mutex_destroy(&bus->writer.sched_lock);
+    pthread_mutex_destroy(&bus->admin);
     pthread_cond_destroy(&bus->changed);
     free(bus);
+    (void)hk_count_sub(&hk_buses, 1);
 }
 
 static hark_bus *bus_new(const hark_bus_opts *o)
@@ -100,6 +109,7 @@ static hark_bus *bus_new(const hark_bus_opts *o)
         free(source);
         return NULL;
     }
+    (void)hk_count_add(&hk_buses, 1);
     hk_ref_init(&bus->users, 1);
     hk_ref_init(&bus->holds, 1);
     bus->opts = *o;
@@ -112,6 +122,9 @@ static hark_bus *bus_new(const hark_bus_opts *o)
     hk_inbox_init(&bus->writer.inbox);
     hk_gate_init(&bus->writer.room);
     pthread_mutex_init(&bus->writer.role, NULL);
+    pthread_mutex_init(&bus->writer.sched_lock, NULL);
+    pthread_mutex_init(&bus->admin, NULL);
+    hk_gate_init(&bus->watch);
     return bus;
 }
 
@@ -262,7 +275,7 @@ static hark_err wait_for_handlers(hark_bus *bus, int64_t timeout_ms, hark_errinf
         name_running(bus, &text);
         err = hk_fail(ei, err, "drain: %llu deliveries still run after %lld ms, abandoned: %.300s",
                       (unsigned long long)hk_mark_get_strong(&bus->running), (long long)timeout_ms,
-                      text.len ? text.data : "live subscriptions");
+                      text.len ? text.data : "live subscriptions or replays");
         hk_buf_free(&text);
     }
     pthread_mutex_unlock(&bus->lock);
@@ -287,8 +300,19 @@ static void close_subs(hark_bus *bus)
     }
 }
 
+/* What still runs may not write into the store's slots any more. */
+static void abandon(hark_bus *bus)
+{
+    pthread_mutex_lock(&bus->lock);
+    for (hark_sub *s = bus->subs; s; s = s->next)
+        if (s->consumer && hk_mark_get(&s->closed) != HK_SUB_OPENING)
+            hk_consumer_abandon(s->consumer);
+    pthread_mutex_unlock(&bus->lock);
+}
+
 static void close_store(hark_bus *bus)
 {
+    abandon(bus);
     pthread_rwlock_wrlock(&bus->store_lock);
     if (bus->store_open && !bus->info.direct) {
         bus->ops->info(bus->store, &bus->last);
@@ -311,7 +335,9 @@ hark_err hark_drain(hark_bus *bus, int64_t timeout_ms, hark_errinfo *ei)
         return HARK_OK;
     }
     hk_gate_open(&bus->room);
+    hk_gate_open(&bus->watch);
     close_subs(bus);
+    hk_replays_stop(bus);
     hark_err err = wait_for_handlers(bus, timeout_ms, ei);
     hk_writer_stop(bus); /* sets the gate to CLOSED after its last commit */
     close_store(bus);

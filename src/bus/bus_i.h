@@ -1,6 +1,8 @@
-/* bus_i.h: the inside of a bus, a room at a time: bus.c (life), publish.c, writer.c, group.c,
- * dispatch.c, live.c, consumer.c, sub.c, delivery.c, read.c. Who owns what, and the order of locks,
- * is in docs/locking.md. */
+/* bus_i.h: the inside of a bus, a room at a time: bus.c (life), publish.c, insist.c (publishing with
+ * retries), schedule.c, writer.c, group.c, dispatch.c, live.c, consumer.c, sub.c, delivery.c, read.c,
+ * watch.c (timeouts), letters.c (dead letters), admin.c (pause, reset), replay.c, retain.c, why.c,
+ * stats.c, guard.c (in-flight slots and crashes). Who owns what, and the order of locks, is in
+ * docs/locking.md. */
 #ifndef HK_BUS_I_H
 #define HK_BUS_I_H
 
@@ -9,6 +11,9 @@
 #include "delivery/delivery.h"
 #include "event/event.h"
 #include "store/store.h"
+
+#include <hark/operate.h>
+#include <hark/supervise.h>
 
 /* ---- what travels to the writer
  * ------------------------------------------------------------------ */
@@ -25,6 +30,7 @@ typedef struct hk_work {
 typedef struct hk_request {
     hk_work work;
     size_t n, bytes;
+    int64_t made_ns; /* wall clock */
     hark_store_append *items;
     hark_store_append one;
     hark_receipt *receipts; /* blocking: NULL, or room for n */
@@ -32,7 +38,8 @@ typedef struct hk_request {
     void *ud;
     hark_errinfo *ei; /* blocking: the caller's, or NULL */
     hark_err err;
-    hk_gate done; /* blocking: opened at the end */
+    hk_gate done;      /* blocking: opened at the end */
+    uint64_t schedule; /* not 0: it is this schedule's, which goes in the same group */
 } hk_request;
 
 /* Something else for the writer to do inside a group; the caller waits. */
@@ -64,7 +71,47 @@ typedef struct hk_writer {
     int64_t retry_at_ns;    /* after a failed group: no save before this */
     hark_event **fresh;     /* events of the group, for dispatch */
     size_t n_fresh, cap_fresh;
+    hk_mark last_failed_ns; /* wall time of the last failed group; 0 = the last one was committed */
+    hk_mark last_error;     /* the hark_err that it failed with; 0 = not known */
+    /* schedule.c; under its lock */
+    pthread_mutex_t sched_lock;
+    hk_sched *sched;
 } hk_writer;
+
+/* ---- figures: stats.c ------------------------------------------------------------------------- */
+
+enum { HK_TYPES_MAX = 4096, HK_TYPE_BUCKETS = 1024 };
+
+/* Of one type. Linked once, freed with the bus; written by dispatch. */
+typedef struct hk_type_figures {
+    struct hk_type_figures *next;  /* set before it is linked */
+    struct hk_type_figures *chain; /* dispatch's: same bucket */
+    hk_count count, bytes, first_ns, last_ns;
+    hk_rate rate;
+    char type[];
+} hk_type_figures;
+
+/* What the bus as a whole published, and at what rate, is the sum over its types. */
+typedef struct hk_figures {
+    hk_mark types; /* the list's head, a pointer; newest first */
+    /* dispatch's */
+    hk_type_figures *buckets[HK_TYPE_BUCKETS];
+    hk_type_figures *other; /* of the types beyond the first HK_TYPES_MAX; NULL = none yet */
+    size_t n_types;
+    /* the writer's */
+    hk_count duplicates, commits, failed_commits;
+    hk_hist commit;
+} hk_figures;
+
+/* Of one consumer; written under its lock. */
+typedef struct hk_consumer_figures {
+    hk_hist wait, handler;
+    hk_rate rate;
+} hk_consumer_figures;
+
+typedef struct hk_replays hk_replays;   /* replay.c: those that run here */
+typedef struct hk_retains hk_retains;   /* retain.c: the rules */
+typedef struct hk_given_up hk_given_up; /* insist.c: announcements that wait for the store */
 
 /* ---- dispatch
  * ------------------------------------------------------------------------------------ */
@@ -75,6 +122,7 @@ typedef struct hk_topic {
     uint64_t generation; /* of the list of subscriptions that the arrays were made from */
     hark_sub **subs;     /* references: live ones first, then consumers */
     size_t n_live, n_subs;
+    hk_type_figures *figures;
     size_t len;
     char type[];
 } hk_topic;
@@ -121,6 +169,14 @@ typedef struct hk_live {
     uint64_t gap_from, gap_to; /* to be handed out before the page; 0 = none */
 } hk_live;
 
+/* A thread that runs handlers; all under the consumer's lock. */
+typedef struct hk_worker {
+    struct hk_worker *next;
+    hk_lease lease; /* of the delivery whose handler runs */
+    uint64_t generation;
+    bool busy, stuck; /* stuck: that has timed out */
+} hk_worker;
+
 typedef struct hk_consumer {
     hk_work work; /* first: in the writer's inbox while `queued` */
     hark_sub *sub;
@@ -129,11 +185,27 @@ typedef struct hk_consumer {
     uint64_t id, generation;
     size_t workers;
     uint64_t gap_from, gap_to; /* to be handed out; 0 = none */
+    uint64_t gap_told;         /* up to here stretches were noted, whoever found them */
     bool reading;              /* one thread reads the log for all */
     bool queued;
     bool collected; /* a save of it is under way */
-    size_t running; /* deliveries out */
-    size_t threads;
+    bool
+        save_wakes; /* more than acks of what has no row: somebody may go on when it is committed */
+    hark_err save_err; /* of the group under way; the writer's */
+    bool stale;        /* being reset, or reset by somebody else: starts nothing, saves nothing */
+    size_t running;    /* deliveries out */
+    size_t threads, stuck;           /* of the threads, those whose handler has timed out */
+    size_t to_start;                 /* threads to take the place of those */
+    struct hk_worker *workers_first; /* the threads */
+    int64_t hold_ns, handler_ns;     /* -1 = never */
+    hk_core_opts core_opts;          /* for the next core, after a reset */
+    hark_store_rerun rerun;
+    hark_store_slot *slots; /* NULL = no crash guard */
+    hark_store_slot **free_slots;
+    size_t n_slots, n_free_slots;
+    hark_err read_err; /* of the last read; HARK_OK when it went well */
+    uint64_t watched;  /* watch.c's round; under the bus's lock */
+    hk_consumer_figures figures;
 } hk_consumer;
 
 /* Values of hark_sub.closed beside 0 and 1: on the list for its name only, not yet complete. */
@@ -162,7 +234,7 @@ struct hark_sub {
     uint64_t round;                      /* last batch in which it was touched */
     /* the threads' that deliver */
     _Alignas(HK_CACHELINE) hk_count delivered;
-    hk_count acked, retried, rejected, gap_events, gaps;
+    hk_count acked, retried, rejected, timed_out, gap_events, gaps;
 };
 
 struct hark_delivery {
@@ -171,11 +243,14 @@ struct hark_delivery {
     uint64_t seq;
     int64_t attempt;
     uint64_t gap_from, gap_to;
-    hk_item *item; /* consumers */
+    hk_lease lease;        /* consumers */
+    hark_store_slot *slot; /* what it has of the crash guard; NULL = nothing */
     uint64_t generation;
-    uint64_t ordinal; /* of the next derived id */
-    int64_t delay_ms; /* -1 = the policy's */
+    uint64_t ordinal;   /* of the next derived id */
+    int64_t delay_ms;   /* -1 = the policy's */
+    int64_t started_ns; /* mono */
     char *error;
+    char replay_id[40]; /* empty = not a replay */
 };
 
 /* ---- the bus
@@ -199,7 +274,15 @@ struct hark_bus {
     hk_tail tail; /* not for direct stores: they are one */
     hk_writer writer;
     hk_dispatch dispatch;
-    pthread_mutex_t lock; /* subscriptions, threads, drain */
+    hk_figures figures;
+    hk_replays *replays; /* NULL until the first one */
+    hk_retains *retains; /* likewise */
+    hk_given_up *given_up;
+    pthread_mutex_t
+        admin;        /* opening, redriving, resetting: the store's part and the core's as one */
+    hk_mark watching; /* 1 = watch.c has its thread */
+    hk_gate watch;
+    pthread_mutex_t lock; /* subscriptions, threads, drain; the three pointers above */
     pthread_cond_t changed;
     hark_sub *subs;
     hk_mark subs_generation;
@@ -225,7 +308,14 @@ static inline bool hk_bus_accepts(hark_bus *bus)
 }
 
 /* publish.c */
-enum { HK_PUB_INSIDE = 1, HK_PUB_FIRST_STANDS = 2 };
+enum { HK_PUB_INSIDE = 1, HK_PUB_FIRST_STANDS = 2, HK_PUB_PAST_ALL = 4 /* no bound stops it */ };
+/* The event of a spec, checked against the bus's limits. */
+hark_err hk_publish_make(hark_bus *bus, const hark_event_spec *spec, unsigned refs, size_t extra,
+                         hark_event **ret, hark_errinfo *ei);
+/* The library's own request, past the bounds of the queue: `fn` as in hark_publish_async. It must be
+ * pushed to the writer, or put into its backlog by whoever has the role. Not for direct stores. */
+hark_err hk_request_inside(hark_bus *bus, const hark_event_spec *spec, hark_published_fn fn,
+                           void *ud, hk_request **ret, hark_errinfo *ei);
 enum { HK_BATCH_MAX = 4096 };
 hark_err hk_publish(hark_bus *bus, const hark_event_spec *spec, unsigned flags, hark_receipt *ret,
                     hark_errinfo *ei);
@@ -243,6 +333,7 @@ bool hk_writer_lead(hark_bus *bus, hk_work *work);
 hark_err hk_writer_run(hark_bus *bus, hark_err (*run)(hark_bus *, void *, hark_errinfo *), void *ud,
                        hark_errinfo *ei);
 hk_work *hk_list_shift(hk_list *l);
+void hk_list_append(hk_list *l, hk_work *work);
 
 /* group.c: one transaction of what is on the writer's lists. */
 void hk_group(hark_bus *bus);
@@ -270,16 +361,138 @@ void hk_live_ring(hark_sub *s);        /* the dispatcher's, after pushing */
 void hk_live_closed(hark_sub *s);
 hark_err hk_live_next(hark_sub *s, int64_t timeout_ns, hark_delivery **ret);
 
-/* consumer.c */
+/* consumer.c: a consumer's state: opening, saving, renewing. */
 hark_err hk_consumer_open(hark_sub *s, const hark_sub_opts *o, hark_errinfo *ei);
 void hk_consumer_free(hark_sub *s);
-hark_err hk_consumer_start(hark_sub *s);
 void hk_consumer_closed(hark_sub *s);
+hk_dirt hk_consumer_dirt(hk_consumer *c);
+/* The writer's. HARK_ESTALE: it is being reset, there is nothing to save. */
+hark_err hk_consumer_collect(hk_consumer *c, hark_store_save *save);
+/* The writer's. HARK_OK: committed. HARK_ENOTFOUND: reset or removed meanwhile. Else: not stored. */
+void hk_consumer_saved(hk_consumer *c, hark_err err);
+/* The open consumer of this name or id: its subscription with a hold (give it back with
+ * hk_sub_release); NULL when none is open here. */
+hark_sub *hk_consumer_find(hark_bus *bus, const char *name);
+hark_sub *hk_consumer_find_id(hark_bus *bus, uint64_t id);
+/* Unlocks after a step of the core; saves, starts threads, ends, as that calls for. */
+void hk_consumer_unlock(hk_consumer *c);
+/* Takes over the state after a reset; blocks while a save is under way. */
+hark_err hk_consumer_renew(hark_sub *s, const hark_store_consumer *state);
+/* Under the lock: a gap, to be handed out unless it was already. */
+void hk_consumer_note_gap(hk_consumer *c, uint64_t from, uint64_t to);
+/* A gap that retention made. */
+void hk_consumer_gap(hark_sub *s, uint64_t from, uint64_t to);
+/* The store is about to be closed: what still runs is abandoned and leaves no trace in its slots. */
+void hk_consumer_abandon(hk_consumer *c);
+
+/* consume.c: reading, handing out, settling; the workers. */
+hk_now hk_now_get(void);
+hark_err hk_consumer_start(hark_sub *s);
+hark_err hk_consumer_thread(hark_sub *s); /* one more; it has been counted */
 hark_err hk_consumer_next(hark_sub *s, int64_t timeout_ns, hark_delivery **ret);
 hark_err hk_consumer_settle(hark_delivery *d, hark_verdict verdict);
-hk_dirt hk_consumer_dirt(hk_consumer *c);
-bool hk_consumer_collect(hk_consumer *c, hark_store_save *save); /* the writer's */
-void hk_consumer_saved(hk_consumer *c, bool ok);                 /* the writer's */
+hark_err hk_consumer_extend(hark_delivery *d, int64_t ms);
+void hk_consumer_gap_done(hark_delivery *d);
+/* Fails what has run out of time; when to look again (mono; -1 = nothing to watch). */
+int64_t hk_consumer_expire(hark_sub *s);
+
+/* watch.c: one thread a bus that fails attempts which have run out of time; started when needed. */
+hark_err hk_watch_start(hark_bus *bus);
+void hk_watch_poke(hark_bus *bus); /* something may run out earlier */
+
+/* letters.c: dead letters. What is told of one in the event that announces it. */
+typedef struct hk_obituary {
+    const char *consumer; /* NULL = it could not be published */
+    uint64_t letter;      /* id; 0 = none */
+    const char *reason, *error;
+    int64_t attempts, crashes, interruptions;
+    const hark_event *event;
+} hk_obituary;
+#define HK_DEAD_LETTER_TYPE "dead_letter"
+/* The data of such an event. False: none is to be made of it (it is one itself). */
+bool hk_obituary_json(const hk_obituary *o, hk_buf *ret);
+/* A request that announces it, for the writer's group; NULL: none is to be made, or no memory. */
+hk_request *hk_obituary_request(hark_bus *bus, const hk_obituary *o);
+/* Direct stores: publishes it. */
+void hk_obituary_publish(hark_bus *bus, const hk_obituary *o);
+
+/* admin.c */
+/* Loads the registered state of a consumer, in a group of its own (give it to
+ * hark_store_consumer_clear). */
+hark_err hk_consumer_look(hark_bus *bus, const char *name, hark_store_consumer *ret,
+                          hark_errinfo *ei);
+/* A call that blocks, from a thread that may, on a bus that is open. */
+hark_err hk_may_operate(hark_bus *bus, const char *call, hark_errinfo *ei);
+/* Resets a consumer; `rerun` gives id and rate, or is NULL for none. */
+hark_err hk_consumer_reset_to(hark_bus *bus, const char *name, int64_t start, uint64_t start_seq,
+                              int64_t start_time, const hark_store_rerun *rerun, hark_errinfo *ei);
+
+/* schedule.c */
+hark_err hk_schedules_open(hark_bus *bus, hark_errinfo *ei); /* takes over what is stored */
+void hk_schedules_close(hark_bus *bus);
+/* The writer's: puts what is due into the backlog; how long until the next, ns; -1 = none. */
+int64_t hk_schedules_due(hark_bus *bus);
+/* The writer's: the group of a schedule's request failed, it is due again. */
+void hk_schedule_again(hark_bus *bus, uint64_t id);
+
+/* insist.c: the writer's, with the role: puts announcements of what was given up into the backlog,
+ * when groups are being committed again. */
+void hk_given_up_turn(hark_bus *bus);
+bool hk_given_up_any(hark_bus *bus); /* something waits to be announced */
+void hk_given_up_free(hark_bus *bus);
+
+/* replay.c */
+void hk_replays_stop(hark_bus *bus); /* at the drain: they end, to be gone on with later */
+void hk_replays_free(hark_bus *bus);
+/* The lowest sequence that a running replay has yet to read; 0 = none runs. */
+uint64_t hk_replays_hold(hark_bus *bus);
+
+/* retain.c: the writer's, with the role, outside groups: a slice of what the rules ask for; true when
+ * more is to do now. */
+bool hk_retain_turn(hark_bus *bus);
+bool hk_retains_any(hark_bus *bus); /* there are rules */
+void hk_retains_free(hark_bus *bus);
+
+/* stats.c */
+void hk_figures_free(hark_bus *bus);
+/* Dispatch's. `type` NULL: of those that have no figures of their own; NULL without memory. */
+hk_type_figures *hk_figures_type(hark_bus *bus, const char *type, size_t len);
+/* Dispatch's, for each event, on the hot path: plain stores and no clock. The event is stamped. `t`
+ * NULL: of an unknown type. */
+static inline void hk_figures_shown(hark_bus *bus, hk_type_figures *t, const hark_event *e)
+{
+    if (HK_UNLIKELY(!t) && !(t = hk_figures_type(bus, NULL, 0)))
+        return;
+    int64_t at = hk_event_made_ns(e);
+    size_t bytes;
+    (void)hark_event_data(e, &bytes);
+    if (HK_UNLIKELY(!hk_count_get(&t->count)))
+        hk_count_set(&t->first_ns, (uint64_t)at);
+    hk_count_set(&t->last_ns, (uint64_t)at);
+    hk_count_bump(&t->bytes, bytes);
+    hk_rate_add(&t->rate, at, 1);
+    hk_count_bump(&t->count, 1);
+}
+/* The writer's: an event was made then and is committed now, wall clock. */
+void hk_figures_committed(hark_bus *bus, int64_t made_ns, int64_t now_wall);
+/* Under the consumer's lock. */
+void hk_figures_started(hk_consumer *c, const hark_delivery *d, hk_now now);
+void hk_figures_settled(hk_consumer *c, const hark_delivery *d, hk_now now);
+/* The first event after `after` that a pattern matches: a reference in *ret, NULL when there is none
+ * now. */
+hark_err hk_bus_first(hark_bus *bus, const char *pattern, uint64_t after, hark_event **ret,
+                      hark_errinfo *ei);
+
+/* guard.c: what a worker has in hand. hk_guard_thread: this thread gets a stack for the fault
+ * handler, if one is installed; hk_guard_thread_end gives it back. */
+void hk_guard_thread(void);
+void hk_guard_thread_end(void);
+void hk_slot_begin(hark_store_slot *slot, uint64_t consumer, uint64_t generation, uint64_t seq,
+                   int64_t attempt, int64_t now_wall);
+void hk_slot_end(hark_store_slot *slot);
+/* The slot of the delivery whose handler runs on this thread; NULL = none. */
+void hk_guard_enter(hark_store_slot *slot);
+void hk_guard_leave(void);
 
 /* delivery.c */
 void hk_delivery_clear(hark_delivery *d); /* drops what it holds, not the block */

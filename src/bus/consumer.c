@@ -1,21 +1,17 @@
-/* consumer.c: durable consumers: threads, locks and the log around the pure core (src/delivery).
- * The core is stepped under the consumer's lock; handlers, reading and the store are outside it.
- * Its changes ride in the writer's groups: while one is on its way (`queued`) the next ones gather.
- */
+/* consumer.c: the state of a durable consumer: opening it, carrying its changes to the store,
+ * taking over another state after a reset. Its deliveries are in consume.c. The pure core
+ * (src/delivery) is stepped under the consumer's lock. Its changes ride in the writer's groups: while
+ * one is on its way (`queued`) the next ones gather. */
 #include "bus/bus_i.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { PAGE = 128, DEFAULT_WINDOW = 1024, DEFAULT_DEFERRED = 100000, DEFAULT_ATTEMPTS = 10 };
-#define DEFAULT_RETRY_MS 1000
-#define TROUBLE_NS       (INT64_C(100) * 1000000)
-
-static hk_now now(void)
-{
-    return (hk_now){.mono = hk_mono_ns(), .wall = hk_wall_ns()};
-}
+enum { DEFAULT_WINDOW = 1024, DEFAULT_DEFERRED = 100000, DEFAULT_ATTEMPTS = 10 };
+enum { DEFAULT_CRASHES = 3, DEFAULT_INTERRUPTIONS = 20 };
+#define DEFAULT_RETRY_MS     1000
+#define DEFAULT_RETRY_MAX_MS 300000
+#define DEFAULT_HOLD_MS      30000
 
 static void drop_event(void *payload)
 {
@@ -25,29 +21,46 @@ static void drop_event(void *payload)
 /* ---- opening
  * ----------------------------------------------------------------------------------------- */
 
-typedef struct policy {
-    size_t max_deferred;
-    int64_t retry_delay_ms, max_attempts;
-} policy;
-
-static policy policy_of(const hark_sub_opts *o)
+static int64_t or_default(int64_t given, int64_t standard)
 {
-    return (policy){.max_deferred = o->max_deferred ? o->max_deferred : DEFAULT_DEFERRED,
-                    .retry_delay_ms = o->retry_delay_ms ? o->retry_delay_ms : DEFAULT_RETRY_MS,
-                    .max_attempts = o->max_attempts ? o->max_attempts : DEFAULT_ATTEMPTS};
+    return given ? given : standard;
+}
+
+/* Options with defaults filled in. */
+static hark_sub_opts settled_opts(const hark_sub_opts *given)
+{
+    hark_sub_opts o = *given;
+    o.workers = o.workers ? o.workers : 1;
+    o.window = o.window ? o.window : DEFAULT_WINDOW;
+    o.max_deferred = o.max_deferred ? o.max_deferred : DEFAULT_DEFERRED;
+    o.retry_delay_ms = or_default(o.retry_delay_ms, DEFAULT_RETRY_MS);
+    o.retry_max_ms = or_default(o.retry_max_ms, DEFAULT_RETRY_MAX_MS);
+    o.max_attempts = or_default(o.max_attempts, DEFAULT_ATTEMPTS);
+    o.max_crashes = or_default(o.max_crashes, DEFAULT_CRASHES);
+    o.max_interruptions = or_default(o.max_interruptions, DEFAULT_INTERRUPTIONS);
+    o.hold_ms = or_default(o.hold_ms, DEFAULT_HOLD_MS);
+    return o;
+}
+
+static void policy_part(hk_buf *b, const char *name, int64_t value, int64_t standard)
+{
+    if (value != standard)
+        hk_buf_addf(b, "\"%s\":%lld,", name, (long long)value);
 }
 
 /* Canonical: fixed order, and what is default is left out, so that later settings change nothing
  * for consumers that do not use them. */
-static void policy_text(const policy *p, hk_buf *b)
+static void policy_text(const hark_sub_opts *o, hk_buf *b)
 {
     hk_buf_addc(b, '{');
-    if (p->max_attempts != DEFAULT_ATTEMPTS)
-        hk_buf_addf(b, "\"max_attempts\":%lld,", (long long)p->max_attempts);
-    if (p->max_deferred != DEFAULT_DEFERRED)
-        hk_buf_addf(b, "\"max_deferred\":%zu,", p->max_deferred);
-    if (p->retry_delay_ms != DEFAULT_RETRY_MS)
-        hk_buf_addf(b, "\"retry_delay_ms\":%lld,", (long long)p->retry_delay_ms);
+    if (o->dead_policy == HARK_DEAD_PARK)
+        hk_buf_addf(b, "\"dead_policy\":\"park\",");
+    policy_part(b, "max_attempts", o->max_attempts, DEFAULT_ATTEMPTS);
+    policy_part(b, "max_crashes", o->max_crashes, DEFAULT_CRASHES);
+    policy_part(b, "max_deferred", (int64_t)o->max_deferred, DEFAULT_DEFERRED);
+    policy_part(b, "max_interruptions", o->max_interruptions, DEFAULT_INTERRUPTIONS);
+    policy_part(b, "retry_delay_ms", o->retry_delay_ms, DEFAULT_RETRY_MS);
+    policy_part(b, "retry_max_ms", o->retry_max_ms, DEFAULT_RETRY_MAX_MS);
     if (b->len > 1)
         b->len--;
     hk_buf_addc(b, '}');
@@ -58,27 +71,110 @@ static hark_err open_job(hark_bus *bus, void *ud, hark_errinfo *ei)
     return bus->ops->consumer_open(bus->store, ud, ei);
 }
 
-static hark_err load(hk_consumer *c, const policy *p, const hark_sub_opts *o,
-                     const hark_store_consumer *state)
+static void set_core_opts(hk_consumer *c, const hark_sub_opts *o)
 {
-    const hk_core_opts core = {.workers = c->workers,
-                               .window = o->window ? o->window : DEFAULT_WINDOW,
-                               .max_deferred = p->max_deferred,
-                               .retry_delay_ns = hk_ms_to_ns(p->retry_delay_ms),
-                               .max_attempts = p->max_attempts,
-                               .drop = drop_event};
-    c->id = state->ret_id;
-    c->generation = state->ret_generation;
-    c->core = hk_core_new(&core);
-    return c->core ? hk_core_load(c->core, state, now()) : HARK_ENOMEM;
+    uint64_t seed;
+    hk_random(&seed, sizeof seed);
+    c->workers = o->workers;
+    c->hold_ns = o->hold_ms < 0 ? -1 : hk_ms_to_ns(o->hold_ms);
+    c->handler_ns = o->handler_ms <= 0 ? -1 : hk_ms_to_ns(o->handler_ms);
+    c->core_opts = (hk_core_opts){.workers = o->workers,
+                                  .window = o->window,
+                                  .max_deferred = o->max_deferred,
+                                  .retry_delay_ns = hk_ms_to_ns(o->retry_delay_ms),
+                                  .retry_max_ns = hk_ms_to_ns(o->retry_max_ms),
+                                  .max_attempts = o->max_attempts,
+                                  .max_crashes = o->max_crashes,
+                                  .max_interruptions = o->max_interruptions,
+                                  .park = o->dead_policy == HARK_DEAD_PARK,
+                                  .seed = seed,
+                                  .drop = drop_event};
 }
 
-hark_err hk_consumer_open(hark_sub *s, const hark_sub_opts *o, hark_errinfo *ei)
+static hark_err new_core(hk_consumer *c, const hark_store_consumer *state, hk_core **ret)
+{
+    hk_core_opts o = c->core_opts;
+    o.paused = state->ret_paused != 0;
+    hk_core *core = hk_core_new(&o);
+    if (!core)
+        return HARK_ENOMEM;
+    hark_err err = hk_core_load(core, state, hk_now_get());
+    if (err)
+        hk_core_free(core);
+    else
+        *ret = core;
+    return err;
+}
+
+/* Under the lock: from here on it is this one. */
+static void take_state(hk_consumer *c, const hark_store_consumer *state, hk_core *core)
+{
+    c->core = core;
+    c->generation = state->ret_generation;
+    c->rerun = state->ret_rerun;
+    c->gap_from = c->gap_to = c->gap_told = 0;
+    if (state->ret_gap_to)
+        hk_consumer_note_gap(c, state->ret_gap_from, state->ret_gap_to);
+    if (!(c->sub->flags & HARK_SUB_GAPS))
+        hk_core_gap_done(core, state->ret_gap_to);
+}
+
+/* Twice as many as workers: a handler that has timed out keeps its own. */
+static hark_err take_slots(hk_consumer *c, hark_errinfo *ei)
+{
+    hark_bus *bus = c->sub->bus;
+    size_t n = c->workers * 2;
+    if (!bus->ops->slots_take)
+        return HARK_OK;
+    c->free_slots = calloc(n, sizeof(hark_store_slot *));
+    if (!c->free_slots)
+        return HARK_ENOMEM;
+    hark_err err = bus->ops->slots_take(bus->store, n, &c->slots, ei);
+    for (size_t i = 0; !err && c->slots && i < n; i++)
+        c->free_slots[c->n_free_slots++] = &c->slots[i];
+    c->n_slots = c->slots ? n : 0;
+    return err;
+}
+
+static hark_err load(hk_consumer *c, const hark_store_consumer *state, hark_errinfo *ei)
+{
+    hk_core *core;
+    hark_err err = new_core(c, state, &core);
+    if (!err) {
+        pthread_mutex_lock(&c->lock);
+        c->id = state->ret_id;
+        take_state(c, state, core);
+        pthread_mutex_unlock(&c->lock);
+        err = take_slots(c, ei);
+    }
+    return err;
+}
+
+/* What loading found out must be in the store before anybody may redrive: rows that are dropped now
+ * and made again by a redrive would be dropped once more. */
+static hark_err save_first(hk_consumer *c, hark_errinfo *ei)
+{
+    int64_t end = hk_mono_ns() + INT64_C(5000000000);
+    for (;;) {
+        unsigned seen = hk_gate_look(&c->sub->gate);
+        pthread_mutex_lock(&c->lock);
+        bool clean = !c->queued && hk_core_dirt(c->core) == HK_CLEAN;
+        hk_consumer_unlock(c);
+        if (clean)
+            return HARK_OK;
+        if (hk_mono_ns() > end || hk_mark_get(&c->sub->bus->gate) == HK_CLOSED)
+            return hk_fail(ei, HARK_ESTORE, "consumer %s: its state cannot be saved; see hark_why",
+                           c->sub->name);
+        (void)hk_gate_wait(&c->sub->gate, seen, INT64_C(10000000));
+    }
+}
+
+hark_err hk_consumer_open(hark_sub *s, const hark_sub_opts *given, hark_errinfo *ei)
 {
     hk_consumer *c = calloc(1, sizeof *c);
     hk_buf text = {0};
-    policy p = policy_of(o);
-    policy_text(&p, &text);
+    hark_sub_opts o = settled_opts(given);
+    policy_text(&o, &text);
     if (!c || text.failed) {
         free(c);
         hk_buf_free(&text);
@@ -86,22 +182,28 @@ hark_err hk_consumer_open(hark_sub *s, const hark_sub_opts *o, hark_errinfo *ei)
     }
     c->work.kind = HK_SAVE;
     c->sub = s;
-    c->workers = o->workers ? o->workers : 1;
     pthread_mutex_init(&c->lock, NULL);
+    set_core_opts(c, &o);
     s->consumer = c;
     hark_store_consumer state = {.size = sizeof state,
                                  .name = s->name,
                                  .pattern = s->pattern,
                                  .policy = text.data,
-                                 .update = o->update,
-                                 .start = o->start,
-                                 .start_sequence = o->start_sequence,
-                                 .start_time_ns = o->start_time_ns};
+                                 .update = o.update,
+                                 .start = o.start,
+                                 .start_sequence = o.start_sequence,
+                                 .start_time_ns = o.start_time_ns};
     hark_err err = hk_writer_start(s->bus);
+    if (!s->bus->info.direct)
+        hk_tail_know_types(&s->bus->tail);
+    pthread_mutex_lock(&s->bus->admin);
     if (!err)
         err = hk_writer_run(s->bus, open_job, &state, ei);
     if (!err)
-        err = load(c, &p, o, &state);
+        err = load(c, &state, ei);
+    if (!err)
+        err = save_first(c, ei);
+    pthread_mutex_unlock(&s->bus->admin);
     hark_store_consumer_clear(&state);
     hk_buf_free(&text);
     return err;
@@ -109,9 +211,16 @@ hark_err hk_consumer_open(hark_sub *s, const hark_sub_opts *o, hark_errinfo *ei)
 
 void hk_consumer_free(hark_sub *s)
 {
-    hk_core_free(s->consumer->core);
-    pthread_mutex_destroy(&s->consumer->lock);
-    free(s->consumer);
+    hk_consumer *c = s->consumer;
+    hark_bus *bus = s->bus;
+    pthread_rwlock_rdlock(&bus->store_lock);
+    if (c->slots && bus->store_open)
+        bus->ops->slots_give(bus->store, c->slots, c->n_slots);
+    pthread_rwlock_unlock(&bus->store_lock);
+    free(c->free_slots);
+    hk_core_free(c->core);
+    pthread_mutex_destroy(&c->lock);
+    free(c);
 }
 
 /* ---- saving
@@ -120,7 +229,7 @@ void hk_consumer_free(hark_sub *s)
 /* Under the lock: must the caller push the consumer to the writer, after unlocking? */
 static bool needs_push(hk_consumer *c)
 {
-    hk_dirt dirt = hk_core_dirt(c->core);
+    hk_dirt dirt = c->core && !c->stale ? hk_core_dirt(c->core) : HK_CLEAN;
     if (dirt == HK_CLEAN)
         return false;
     if (c->queued) {
@@ -136,363 +245,152 @@ static bool needs_push(hk_consumer *c)
 /* Under the lock: is it closed, nothing runs, and nothing is left to save? */
 static bool is_over(hk_consumer *c)
 {
-    return hk_mark_get(&c->sub->closed) && c->threads == 0 && c->running == 0 && !c->queued &&
-           (hk_core_dirt(c->core) == HK_CLEAN || hk_mark_get(&c->sub->bus->gate) == HK_CLOSED);
+    return hk_mark_get(&c->sub->closed) == 1 && c->threads == 0 && c->running == 0 && !c->queued &&
+           (!c->core || c->stale || hk_core_dirt(c->core) == HK_CLEAN ||
+            hk_mark_get(&c->sub->bus->gate) == HK_CLOSED);
 }
 
-/* Unlocks, and does what must be done without the lock. */
-static void unlock(hk_consumer *c)
+/* Threads in place of those that are stuck. */
+static void start_threads(hk_consumer *c, size_t n)
 {
+    for (; n > 0; n--) {
+        hark_err err = hk_consumer_thread(c->sub);
+        if (err)
+            hk_log(HK_WARN, "consumer %s: no thread in place of one whose handler timed out: %s",
+                   c->sub->name, hark_err_text(err));
+    }
+}
+
+void hk_consumer_unlock(hk_consumer *c)
+{
+    hark_sub *s = c->sub;
+    size_t start = hk_mark_get(&s->closed) ? 0 : c->to_start;
+    c->to_start = 0;
+    c->threads += start;
     bool push = needs_push(c), over = !push && is_over(c);
     pthread_mutex_unlock(&c->lock);
     if (push)
-        hk_writer_push(c->sub->bus, &c->work);
+        hk_writer_push(s->bus, &c->work);
+    if (start)
+        start_threads(c, start);
     if (over)
-        hk_sub_ended(c->sub);
+        hk_sub_ended(s);
 }
 
 hk_dirt hk_consumer_dirt(hk_consumer *c)
 {
     pthread_mutex_lock(&c->lock);
-    hk_dirt dirt = hk_core_dirt(c->core);
+    hk_dirt dirt = c->stale ? HK_DIRTY_URGENT : hk_core_dirt(c->core);
     pthread_mutex_unlock(&c->lock);
     return dirt;
 }
 
-bool hk_consumer_collect(hk_consumer *c, hark_store_save *save)
+hark_err hk_consumer_collect(hk_consumer *c, hark_store_save *save)
 {
     pthread_mutex_lock(&c->lock);
-    hark_err err = hk_core_collect(c->core, save);
+    hark_err err = c->stale ? HARK_ESTALE : hk_core_collect(c->core, save);
     c->collected = !err;
+    c->save_wakes = err || save->n_put || save->n_drop || save->n_dead;
     save->consumer = c->id;
     save->generation = c->generation;
     pthread_mutex_unlock(&c->lock);
-    return !err;
+    return err;
 }
 
-void hk_consumer_saved(hk_consumer *c, bool ok)
+void hk_consumer_saved(hk_consumer *c, hark_err err)
 {
     hark_sub *s = c->sub;
     pthread_mutex_lock(&c->lock);
     if (c->collected)
-        hk_core_saved(c->core, ok);
+        hk_core_saved(c->core, err == HARK_OK);
+    c->stale |= err == HARK_ENOTFOUND;
     c->collected = false;
     c->queued = false;
+    bool wake = err || c->save_wakes || c->stale || hk_mark_get(&s->closed);
     if (hk_mark_get(&s->bus->gate) == HK_CLOSED) { /* nobody will save any more */
         bool over = is_over(c);
         pthread_mutex_unlock(&c->lock);
         if (over)
             hk_sub_ended(s);
     } else {
-        unlock(c);
+        hk_consumer_unlock(c);
     }
-    hk_gate_open(&s->gate);
-    hk_sub_release(s);
-}
-
-/* ---- reading
- * ----------------------------------------------------------------------------------------- */
-
-/* Under the lock. One at a time: who notes one hands it out before anything else. */
-static void note_gap(hk_consumer *c, uint64_t from, uint64_t to)
-{
-    hk_sub_gap(c->sub, from, to);
-    if (!(c->sub->flags & HARK_SUB_GAPS))
-        return;
-    c->gap_from = from;
-    c->gap_to = to;
-}
-
-/* Under the lock: what a page brought. Returns false when memory is out: the rest is read again. */
-static bool arrive(hk_consumer *c, hark_store_page *page)
-{
-    bool ok = true;
-    for (size_t i = 0; i < page->n; i++) {
-        hark_event *e = page->events[i];
-        bool kept = false;
-        if (ok) {
-            ok = hk_core_arrive(c->core, hark_event_sequence(e), hark_event_key(e), e, &kept) ==
-                 HARK_OK;
-            if (ok)
-                hk_core_cover(c->core, hark_event_sequence(e));
-        }
-        if (!kept)
-            hark_event_unref(e);
-    }
-    if (ok)
-        hk_core_cover(c->core, page->covered);
-    return ok;
-}
-
-/* Under the lock, which it gives up while it reads. False when the store is in trouble. */
-static bool read_more(hk_consumer *c)
-{
-    hark_sub *s = c->sub;
-    hark_event *events[PAGE];
-    size_t room = hk_core_room(c->core);
-    uint64_t after = hk_core_covered(c->core);
-    const hark_store_query q = {.size = sizeof q,
-                                .pattern = s->pattern,
-                                .after = after,
-                                .limit = room < PAGE ? room : PAGE,
-                                .limit_bytes = (size_t)4 << 20};
-    hark_store_page page = {.events = events};
-    c->reading = true;
-    pthread_mutex_unlock(&c->lock);
-    hark_errinfo ei = {0};
-    hark_err err = hk_bus_read(s->bus, &q, &page, &ei);
-    pthread_mutex_lock(&c->lock);
-    c->reading = false;
-    if (err) {
-        if (err != HARK_ECLOSED)
-            hk_log(HK_WARN, "consumer %s cannot read the log: %s", s->name, ei.text);
-        return false;
-    }
-    if (page.gap > after)
-        note_gap(c, after + 1, page.gap);
-    bool ok = arrive(c, &page);
-    if (c->workers > 1 || !s->fn)
+    if (wake)
         hk_gate_open(&s->gate);
-    return ok;
-}
-
-/* The event of a row in the ledger; NULL when the log no longer has it, err when it cannot tell. */
-static hark_event *read_one(hark_sub *s, uint64_t seq, hark_err *ret_err)
-{
-    hark_event *e = NULL;
-    const hark_store_query q = {.size = sizeof q, .after = seq - 1, .before = seq + 1, .limit = 1};
-    hark_store_page page = {.events = &e};
-    *ret_err = hk_bus_read(s->bus, &q, &page, NULL);
-    return *ret_err || page.n == 0 ? NULL : e;
-}
-
-/* ---- taking the next delivery
- * --------------------------------------------------------------------------- */
-
-static void fill_delivery(hk_consumer *c, hark_delivery *d, const hk_started *st)
-{
-    hk_sub_deliver(c->sub, d, hark_event_ref(hk_item_payload(st->item)));
-    d->seq = st->seq;
-    d->attempt = st->attempt;
-    d->item = st->item;
-    d->generation = c->generation;
-}
-
-static bool may_deliver(hk_consumer *c)
-{
-    return !hk_mark_get(&c->sub->closed) && hk_bus_accepts(c->sub->bus);
-}
-
-static bool take_gap(hk_consumer *c, hark_delivery *d)
-{
-    if (!c->gap_to)
-        return false;
-    hk_sub_deliver(c->sub, d, NULL);
-    d->seq = d->gap_to = c->gap_to;
-    d->gap_from = c->gap_from;
-    c->gap_to = 0;
-    return true;
-}
-
-/* Under the lock, which it gives up while it reads: one delivery that may start now. */
-static bool start_one(hk_consumer *c, hark_delivery *d, bool *ret_trouble)
-{
-    hk_started st;
-    if (take_gap(c, d))
-        return true;
-    while (hk_core_start(c->core, now(), &st)) {
-        c->running++;
-        if (!st.payload) {
-            hark_err err;
-            pthread_mutex_unlock(&c->lock);
-            hark_event *e = read_one(c->sub, st.seq, &err);
-            pthread_mutex_lock(&c->lock);
-            if (e)
-                hk_item_payload_set(c->core, st.item, e);
-            if (err || !may_deliver(c)) { /* the store is in trouble, or closed meanwhile: later */
-                hk_core_unstart(c->core, st.item);
-                c->running--;
-                *ret_trouble = true;
-                return false;
-            }
-            if (!e) { /* no longer retained: an explicit gap */
-                note_gap(c, st.seq, st.seq);
-                (void)hk_core_settle(c->core, st.item, HARK_ACK, 0, NULL, now());
-                c->running--;
-                if (take_gap(c, d))
-                    return true;
-                continue;
-            }
-        }
-        fill_delivery(c, d, &st);
-        hk_bus_running(c->sub->bus, 1);
-        hk_count_bump(&c->sub->delivered, 1);
-        return true;
-    }
-    return false;
-}
-
-static int64_t sooner(int64_t a, int64_t b)
-{
-    return a < 0 ? b : b < 0 ? a : a < b ? a : b;
-}
-
-/* How long to sleep when nothing may start, at most `left`. */
-static int64_t nap(hk_consumer *c, int64_t left, bool trouble)
-{
-    int64_t due = hk_core_due(c->core);
-    if (due >= 0) {
-        due -= hk_mono_ns();
-        due = due > 0 ? due : 0;
-    }
-    int64_t t = sooner(left, due);
-    return trouble ? sooner(t, TROUBLE_NS) : t;
-}
-
-/* Waits for a delivery; fills *d. */
-static hark_err next(hark_sub *s, int64_t timeout_ns, hark_delivery *d)
-{
-    hk_consumer *c = s->consumer;
-    int64_t deadline = timeout_ns < 0 ? 0 : hk_mono_ns() + timeout_ns;
-    pthread_mutex_lock(&c->lock);
-    for (;;) {
-        bool trouble = false;
-        unsigned seen = hk_gate_look(&s->gate); /* before looking at anything else */
-        if (!may_deliver(c)) {
-            unlock(c);
-            return HARK_ECLOSED;
-        }
-        if (start_one(c, d, &trouble)) {
-            unlock(c);
-            return HARK_OK;
-        }
-        if (hk_core_room(c->core) > 0 && hk_core_covered(c->core) < hk_bus_visible(s->bus)) {
-            trouble = c->reading || !read_more(c); /* who else reads may fail */
-            if (!trouble)
-                continue;
-        }
-        int64_t left = timeout_ns < 0 ? -1 : deadline - hk_mono_ns();
-        if (timeout_ns >= 0 && left <= 0) {
-            unlock(c);
-            return HARK_ETIMEDOUT;
-        }
-        int64_t wait = nap(c, left, trouble);
-        unlock(c);
-        (void)hk_gate_wait(&s->gate, seen, wait);
-        pthread_mutex_lock(&c->lock);
-    }
-}
-
-hark_err hk_consumer_next(hark_sub *s, int64_t timeout_ns, hark_delivery **ret)
-{
-    hark_delivery *d = calloc(1, sizeof *d);
-    if (!d)
-        return HARK_ENOMEM;
-    hark_err err = next(s, timeout_ns, d);
-    if (err)
-        free(d);
-    else
-        *ret = d;
-    return err;
-}
-
-/* ---- settling
- * ---------------------------------------------------------------------------------------- */
-
-static void count_verdict(hark_sub *s, hark_verdict verdict)
-{
-    hk_count_bump(verdict == HARK_ACK     ? &s->acked
-                  : verdict == HARK_RETRY ? &s->retried
-                                          : &s->rejected,
-                  1);
-}
-
-hark_err hk_consumer_settle(hark_delivery *d, hark_verdict verdict)
-{
-    hark_sub *s = d->sub;
-    hk_consumer *c = s->consumer;
-    hark_err err = HARK_OK;
-    int64_t delay_ns = d->delay_ms < 0 ? -1 : hk_ms_to_ns(d->delay_ms);
-    pthread_mutex_lock(&c->lock);
-    if (d->generation != c->generation) {
-        err = HARK_ESTALE;
-    } else if (hk_mark_get(&s->bus->gate) == HK_CLOSED) {
-        hk_core_unstart(c->core, d->item);
-        err = HARK_ECLOSED;
-    } else {
-        count_verdict(s, hk_core_settle(c->core, d->item, verdict, delay_ns, d->error, now()));
-    }
-    c->running--;
-    unlock(c);
-    hk_gate_open(&s->gate); /* a lane or a place came free; a load and a step when nobody waits */
-    hk_bus_running(s->bus, -1);
-    return err;
-}
-
-/* ---- workers
- * ----------------------------------------------------------------------------------------- */
-
-static void *worker_main(void *arg)
-{
-    hark_sub *s = arg;
-    hk_consumer *c = s->consumer;
-    hark_bus *bus = s->bus;
-    (void)hk_role_set(HK_ROLE_HANDLER);
-    hark_delivery *d = NULL;
-    for (;;) {
-        if (!d && !(d = calloc(1, sizeof *d))) {
-            (void)hk_gate_wait(&s->gate, hk_gate_look(&s->gate), TROUBLE_NS);
-            if (hk_mark_get(&s->closed))
-                break;
-            continue;
-        }
-        if (next(s, -1, d))
-            break;
-        bool gap = d->gap_to != 0;
-        hark_verdict v = s->fn(d, s->ud);
-        if (v == HARK_LATER) { /* it may be settled, and gone, by now */
-            d = NULL;
-            continue;
-        }
-        if (!gap)
-            (void)hk_consumer_settle(d, v == HARK_ACK || v == HARK_REJECT ? v : HARK_RETRY);
-        hk_delivery_clear(d);
-    }
-    free(d);
-    pthread_mutex_lock(&c->lock);
-    c->threads--;
-    unlock(c);
     hk_sub_release(s);
-    hk_bus_thread_end(bus);
-    return NULL;
 }
 
-hark_err hk_consumer_start(hark_sub *s)
-{
-    hk_consumer *c = s->consumer;
-    for (size_t i = 0; i < c->workers; i++) {
-        pthread_mutex_lock(&c->lock);
-        c->threads++;
-        pthread_mutex_unlock(&c->lock);
-        hk_sub_hold(s);
-        hark_err err = hk_bus_thread(s->bus, "hark-consumer", worker_main, s);
-        if (!err)
-            continue;
-        pthread_mutex_lock(&c->lock);
-        c->threads--;
-        pthread_mutex_unlock(&c->lock);
-        hk_sub_release(s);
-        if (i == 0)
-            return err;
-        hk_log(HK_WARN, "consumer %s has %zu workers, not %zu: %s", s->name, i, c->workers,
-               hark_err_text(err));
-        break;
-    }
-    return HARK_OK;
-}
+/* ---- from outside
+ * ------------------------------------------------------------------------------------ */
 
 void hk_consumer_closed(hark_sub *s)
 {
     pthread_mutex_lock(&s->consumer->lock);
-    unlock(s->consumer);
+    hk_consumer_unlock(s->consumer);
+}
+
+static hark_sub *find(hark_bus *bus, const char *name, uint64_t id)
+{
+    pthread_mutex_lock(&bus->lock);
+    hark_sub *s = bus->subs;
+    for (; s; s = s->next)
+        if (!hk_mark_get(&s->closed) && s->consumer &&
+            (name ? strcmp(s->name, name) == 0 : s->consumer->id == id))
+            break;
+    if (s)
+        hk_sub_hold(s);
+    pthread_mutex_unlock(&bus->lock);
+    return s;
+}
+
+hark_sub *hk_consumer_find(hark_bus *bus, const char *name)
+{
+    return find(bus, name, 0);
+}
+
+hark_sub *hk_consumer_find_id(hark_bus *bus, uint64_t id)
+{
+    return find(bus, NULL, id);
+}
+
+hark_err hk_consumer_renew(hark_sub *s, const hark_store_consumer *state)
+{
+    hk_consumer *c = s->consumer;
+    hk_core *core;
+    hark_err err = new_core(c, state, &core);
+    if (err)
+        return err;
+    pthread_mutex_lock(&c->lock);
+    while (c->collected) { /* the writer uses arrays of the old one */
+        unsigned seen = hk_gate_look(&s->gate);
+        pthread_mutex_unlock(&c->lock);
+        (void)hk_gate_wait(&s->gate, seen, INT64_C(10) * 1000000);
+        pthread_mutex_lock(&c->lock);
+    }
+    hk_core *old = c->core;
+    take_state(c, state, core);
+    c->stale = false;
+    hk_consumer_unlock(c);
+    hk_core_free(old);
+    hk_gate_open(&s->gate);
+    return HARK_OK;
+}
+
+void hk_consumer_gap(hark_sub *s, uint64_t from, uint64_t to)
+{
+    hk_consumer *c = s->consumer;
+    pthread_mutex_lock(&c->lock);
+    hk_consumer_note_gap(c, from, to);
+    if (!(s->flags & HARK_SUB_GAPS))
+        hk_core_gap_done(c->core, to);
+    hk_consumer_unlock(c);
+    hk_gate_open(&s->gate);
+}
+
+void hk_consumer_abandon(hk_consumer *c)
+{
+    pthread_mutex_lock(&c->lock);
+    c->slots = NULL;
+    c->n_free_slots = 0;
+    pthread_mutex_unlock(&c->lock);
 }

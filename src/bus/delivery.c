@@ -39,8 +39,7 @@ int64_t hark_delivery_recorded_ns(const hark_delivery *d)
 
 const char *hark_delivery_replay_id(const hark_delivery *d)
 {
-    (void)d;
-    return NULL; /* no delivery is a replay's: this version has no replays */
+    return d->replay_id[0] ? d->replay_id : NULL;
 }
 
 const char *hark_delivery_consumer(const hark_delivery *d)
@@ -81,6 +80,13 @@ void hark_delivery_retry_after(hark_delivery *d, int64_t delay_ms)
     d->delay_ms = delay_ms < 0 ? 0 : delay_ms;
 }
 
+hark_err hark_delivery_extend(hark_delivery *d, int64_t ms)
+{
+    if (ms <= 0)
+        return HARK_EINVAL;
+    return d->sub->consumer && !d->gap_to ? hk_consumer_extend(d, ms) : HARK_OK;
+}
+
 hark_err hark_settle(hark_delivery **dp, const hark_settle_opts *opts)
 {
     hark_delivery *d = *dp;
@@ -96,7 +102,9 @@ hark_err hark_settle(hark_delivery **dp, const hark_settle_opts *opts)
     if (o.delay_ms > 0)
         d->delay_ms = o.delay_ms;
     hark_err err = HARK_OK;
-    if (d->sub->consumer && !d->gap_to)
+    if (d->sub->consumer && d->gap_to)
+        hk_consumer_gap_done(d);
+    else if (d->sub->consumer)
         err = hk_consumer_settle(d, bad ? HARK_RETRY : (hark_verdict)o.verdict);
     hk_delivery_clear(d);
     free(d);

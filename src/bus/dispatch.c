@@ -104,8 +104,9 @@ static void resolve(hark_bus *bus, hk_topic *t)
     pthread_mutex_unlock(&bus->lock);
 }
 
-static hk_topic *topic_new(hk_dispatch *d, const char *type, size_t len, uint64_t hash)
+static hk_topic *topic_new(hark_bus *bus, const char *type, size_t len, uint64_t hash)
 {
+    hk_dispatch *d = &bus->dispatch;
     if (d->n >= TOPICS_MAX)
         forget_all(d);
     if (d->n * 2 >= d->cap && !grow(d))
@@ -116,6 +117,7 @@ static hk_topic *topic_new(hk_dispatch *d, const char *type, size_t len, uint64_
     t->hash = hash;
     t->len = len;
     t->generation = UINT64_MAX;
+    t->figures = hk_figures_type(bus, type, len); /* the bus's: they outlive the topic */
     memcpy(t->type, type, len + 1);
     size_t at = hash & (d->cap - 1);
     while (d->table[at])
@@ -130,6 +132,12 @@ static bool is_topic(const hk_topic *t, const char *type, size_t len)
     return t->len == len && memcmp(t->type, type, len) == 0;
 }
 
+static bool is_resolved(const hk_topic *t)
+{
+    return t->generation != UINT64_MAX;
+}
+
+/* NULL, or a topic that is not resolved: there was no memory. */
 static hk_topic *topic_of(hark_bus *bus, const hark_event *e)
 {
     hk_dispatch *d = &bus->dispatch;
@@ -145,12 +153,12 @@ static hk_topic *topic_of(hark_bus *bus, const hark_event *e)
                 break;
             }
         if (!t)
-            t = topic_new(d, type, len, hash);
+            t = topic_new(bus, type, len, hash);
         d->last = t;
     }
     if (t && HK_UNLIKELY(t->generation != hk_mark_get(&bus->subs_generation)))
         resolve(bus, t);
-    return t && t->generation != UINT64_MAX ? t : NULL;
+    return t;
 }
 
 /* Remembers whom to wake at the end of the batch; wakes at once when it cannot. */
@@ -207,7 +215,8 @@ void hk_dispatch_all(hark_bus *bus, hark_event *const *events, size_t n)
     d->round++;
     for (size_t i = 0; i < n; i++) {
         hk_topic *t = topic_of(bus, events[i]);
-        if (t)
+        hk_figures_shown(bus, t ? t->figures : NULL, events[i]);
+        if (t && is_resolved(t))
             hand_out(bus, t, events[i]);
         else
             send_to_log(bus, events[i]);

@@ -12,20 +12,30 @@ typedef struct group {
     hark_errinfo ei;
 } group;
 
-static void push(hk_list *l, hk_work *work)
-{
-    work->node.next = NULL;
-    if (l->last)
-        l->last->next = &work->node;
-    else
-        l->first = &work->node;
-    l->last = &work->node;
-}
-
 /* An error of one member leaves the group alone; the store's own ends it. */
 static bool ends_group(hark_err err)
 {
     return err && hark_err_class(err) != HARK_CLASS_REFUSED;
+}
+
+static void add_publish(hark_bus *bus, group *g, hk_request *r)
+{
+    hk_list_append(&g->publishes, &r->work);
+    g->events += r->n;
+    g->bytes += r->bytes;
+    r->err = bus->ops->append(bus->store, r->items, r->n, r->ei ? r->ei : &g->ei);
+    if (!ends_group(r->err) && r->schedule) {
+        if (r->err)
+            hk_log(HK_WARN, "schedule %llu was not published: %s", (unsigned long long)r->schedule,
+                   g->ei.text);
+        hark_err err = bus->ops->schedule_drop(bus->store, r->schedule, &g->ei);
+        r->err = ends_group(err) ? err : r->err;
+    }
+    if (ends_group(r->err)) {
+        g->err = r->err;
+        if (r->ei)
+            g->ei = *r->ei;
+    }
 }
 
 static void add_publishes(hark_bus *bus, group *g)
@@ -35,16 +45,7 @@ static void add_publishes(hark_bus *bus, group *g)
         hk_request *r = (hk_request *)(void *)w->backlog.first;
         if (g->events && g->events + r->n > bus->opts.group_events)
             break;
-        (void)hk_list_shift(&w->backlog);
-        push(&g->publishes, &r->work);
-        g->events += r->n;
-        g->bytes += r->bytes;
-        r->err = bus->ops->append(bus->store, r->items, r->n, r->ei ? r->ei : &g->ei);
-        if (ends_group(r->err)) {
-            g->err = r->err;
-            if (r->ei)
-                g->ei = *r->ei;
-        }
+        add_publish(bus, g, (hk_request *)(void *)hk_list_shift(&w->backlog));
     }
 }
 
@@ -52,30 +53,11 @@ static void add_jobs(hark_bus *bus, group *g)
 {
     while (!g->err && bus->writer.jobs.first) {
         hk_job *job = (hk_job *)(void *)hk_list_shift(&bus->writer.jobs);
-        push(&g->jobs, &job->work);
+        hk_list_append(&g->jobs, &job->work);
         job->err = job->run(bus, job->ud, job->ei);
         if (ends_group(job->err))
             g->err = job->err;
     }
-}
-
-static void add_saves(hark_bus *bus, group *g)
-{
-    hk_writer *w = &bus->writer;
-    while (!g->err && w->saves.first) {
-        hk_consumer *c = (hk_consumer *)(void *)hk_list_shift(&w->saves);
-        hark_store_save save;
-        if (!hk_consumer_collect(c, &save)) { /* no memory: a little later */
-            w->retry_at_ns = hk_mono_ns() + 100000000;
-            hk_consumer_saved(c, false);
-            continue;
-        }
-        push(&g->saves, &c->work);
-        hark_err err = bus->ops->consumer_save(bus->store, &save, &g->ei);
-        if (ends_group(err))
-            g->err = err;
-    }
-    w->saves_since_ns = w->saves.first ? hk_mono_ns() : 0;
 }
 
 static bool reserve_fresh(hk_writer *w, size_t n)
@@ -90,14 +72,68 @@ static bool reserve_fresh(hk_writer *w, size_t n)
     return fresh != NULL;
 }
 
+/* Each dead letter of a save is announced in the same group. */
+static void announce(hark_bus *bus, group *g, const hk_consumer *c, const hark_store_save *save)
+{
+    for (size_t i = 0; i < save->n_dead && !g->err; i++) {
+        const hark_store_dead *d = &save->dead[i];
+        const hk_obituary o = {.consumer = c->sub->name,
+                               .letter = d->ret_id,
+                               .reason = d->reason,
+                               .error = d->error,
+                               .attempts = d->attempts,
+                               .crashes = d->crashes,
+                               .interruptions = d->interruptions,
+                               .event = d->event};
+        if (bus->info.direct) {
+            hk_obituary_publish(bus, &o);
+            continue;
+        }
+        hk_request *r = hk_obituary_request(bus, &o);
+        if (r)
+            add_publish(bus, g, r);
+        if (!g->err && !reserve_fresh(&bus->writer, g->events))
+            g->err = HARK_ENOMEM;
+    }
+}
+
+static void add_save(hark_bus *bus, group *g, hk_consumer *c)
+{
+    hark_store_save save;
+    hark_err err = hk_consumer_collect(c, &save);
+    if (err) {
+        if (err == HARK_ENOMEM)
+            bus->writer.retry_at_ns = hk_mono_ns() + 100000000;
+        hk_consumer_saved(c, err);
+        return;
+    }
+    hk_list_append(&g->saves, &c->work);
+    c->save_err = bus->ops->consumer_save(bus->store, &save, &g->ei);
+    if (ends_group(c->save_err))
+        g->err = c->save_err;
+    else if (!c->save_err)
+        announce(bus, g, c, &save);
+}
+
+static void add_saves(hark_bus *bus, group *g)
+{
+    hk_writer *w = &bus->writer;
+    while (!g->err && w->saves.first)
+        add_save(bus, g, (hk_consumer *)(void *)hk_list_shift(&w->saves));
+    w->saves_since_ns = w->saves.first ? hk_mono_ns() : 0;
+}
+
 /* New events of a committed request: a reference for the tail, one for dispatch. */
-static void show(hark_bus *bus, const hk_request *r)
+static void show(hark_bus *bus, const hk_request *r, int64_t now_wall)
 {
     hk_writer *w = &bus->writer;
     for (size_t i = 0; !r->err && i < r->n; i++) {
         hark_event *e = r->items[i].event;
-        if (r->items[i].ret_duplicate)
+        if (r->items[i].ret_duplicate) {
+            hk_count_bump(&bus->figures.duplicates, 1);
             continue;
+        }
+        hk_figures_committed(bus, r->made_ns, now_wall);
         hk_event_ref_n(e, 2);
         uint64_t seq = hark_event_sequence(e);
         hk_tail_fill(&bus->tail, seq, e);
@@ -111,9 +147,10 @@ static void finish_publishes(hark_bus *bus, group *g)
 {
     hk_writer *w = &bus->writer;
     w->n_fresh = 0;
+    int64_t now = g->publishes.first ? hk_wall_ns() : 0;
     if (!g->err)
         for (hk_node *n = g->publishes.first; n; n = n->next)
-            show(bus, (hk_request *)(void *)n);
+            show(bus, (hk_request *)(void *)n, now);
     if (g->events) {
         (void)hk_count_sub(&w->queued_events, g->events);
         (void)hk_count_sub(&w->queued_bytes, g->bytes);
@@ -121,6 +158,8 @@ static void finish_publishes(hark_bus *bus, group *g)
     }
     for (hk_work *work; (work = hk_list_shift(&g->publishes));) {
         hk_request *r = (hk_request *)(void *)work;
+        if (g->err && r->schedule)
+            hk_schedule_again(bus, r->schedule);
         if (g->err && r->ei) /* also for a conflict: the other event may have been of this group */
             *r->ei = g->ei;
         hk_request_done(bus, r, g->err ? g->err : r->err);
@@ -140,14 +179,19 @@ static void finish_others(group *g)
         }
         hk_gate_open(&job->done);
     }
-    for (hk_work *work; (work = hk_list_shift(&g->saves));)
-        hk_consumer_saved((hk_consumer *)(void *)work, !g->err);
+    for (hk_work *work; (work = hk_list_shift(&g->saves));) {
+        hk_consumer *c = (hk_consumer *)(void *)work;
+        hk_consumer_saved(c, g->err ? g->err : c->save_err);
+    }
 }
 
 /* A failed group: all its members hear of it; states are tried again a little later. */
 static void failed(hark_bus *bus, const group *g)
 {
     hark_class class = hark_err_class(g->err);
+    hk_count_bump(&bus->figures.failed_commits, 1);
+    hk_mark_set(&bus->writer.last_error, (uint64_t)g->err);
+    hk_mark_set(&bus->writer.last_failed_ns, (uint64_t)hk_wall_ns());
     bus->writer.retry_at_ns =
         hk_mono_ns() + (class == HARK_CLASS_TRANSIENT ? 100000000 : 1000000000);
     hk_log(HK_WARN, "a group of %zu events was not committed: %s", g->events,
@@ -169,11 +213,11 @@ void hk_group(hark_bus *bus)
             r->err = HARK_OK;
             g.events += r->n;
             g.bytes += r->bytes;
-            push(&g.publishes, work);
+            hk_list_append(&g.publishes, work);
         }
         for (hk_work *work; (work = hk_list_shift(&bus->writer.jobs));) {
             ((hk_job *)(void *)work)->err = HARK_OK;
-            push(&g.jobs, work);
+            hk_list_append(&g.jobs, work);
         }
     }
     add_publishes(bus, &g);
@@ -186,8 +230,12 @@ void hk_group(hark_bus *bus)
         else
             bus->ops->rollback(bus->store);
     }
-    if (g.err)
+    if (g.err) {
         failed(bus, &g);
+    } else {
+        hk_count_bump(&bus->figures.commits, 1);
+        hk_mark_set(&bus->writer.last_failed_ns, 0);
+    }
     finish_publishes(bus, &g);
     finish_others(&g);
 }

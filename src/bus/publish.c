@@ -34,6 +34,8 @@ static hark_err wait_for_subscribers(hark_bus *bus, unsigned flags, bool may_wai
 
 static hark_err enter(hark_bus *bus, unsigned flags, bool may_wait, hark_errinfo *ei)
 {
+    if (HK_UNLIKELY((flags & HK_PUB_PAST_ALL) != 0))
+        return HARK_OK;
     hark_err err = check_gate(bus, flags, ei);
     if (!err && HK_UNLIKELY(hk_count_get(&bus->full_subs) != 0))
         err = wait_for_subscribers(bus, flags, may_wait && !(flags & HK_PUB_INSIDE), ei);
@@ -42,9 +44,8 @@ static hark_err enter(hark_bus *bus, unsigned flags, bool may_wait, hark_errinfo
     return err;
 }
 
-/* The event of a spec, checked against the bus's limits. */
-static hark_err make_event(hark_bus *bus, const hark_event_spec *spec, unsigned refs, size_t extra,
-                           hark_event **ret, hark_errinfo *ei)
+hark_err hk_publish_make(hark_bus *bus, const hark_event_spec *spec, unsigned refs, size_t extra,
+                         hark_event **ret, hark_errinfo *ei)
 {
     if (HK_UNLIKELY(spec->min_durability > bus->info.durability || spec->min_durability < 0))
         return hk_fail(ei, HARK_EDURABILITY, "the store gives class %s, not the %s asked for",
@@ -90,7 +91,7 @@ static hark_err append_in_turn(hark_bus *bus, hark_store_append *items, size_t n
         return bus->ops->append(bus->store, items, n, ei);
     for (;;) {
         pthread_mutex_lock(&bus->turn);
-        bool full = hk_count_get(&bus->full_subs) != 0;
+        bool full = hk_count_get(&bus->full_subs) != 0 && !(flags & HK_PUB_PAST_ALL);
         hark_err err = full ? HARK_OK : bus->ops->append(bus->store, items, n, ei);
         pthread_mutex_unlock(&bus->turn);
         if (full)
@@ -104,7 +105,7 @@ static hark_err append_direct(hark_bus *bus, const hark_event_spec *spec, unsign
                               bool may_wait, hark_receipt *ret, hark_errinfo *ei)
 {
     hark_event *e;
-    hark_err err = make_event(bus, spec, 2, 0, &e, ei);
+    hark_err err = hk_publish_make(bus, spec, 2, 0, &e, ei);
     if (err)
         return err;
     hark_store_append a = {
@@ -160,26 +161,54 @@ static void fill_item(hark_bus *bus, hark_store_append *a, hark_event *e,
     hk_event_digest(e, bus->info.log_id, a->digest);
 }
 
-/* Makes the event with its request and finds room for it in the queue. */
-static hark_err request_one(hark_bus *bus, const hark_event_spec *spec, unsigned flags,
-                            bool may_wait, hk_request **ret, hark_errinfo *ei)
+/* Makes the event with its request. */
+static hark_err request_make(hark_bus *bus, const hark_event_spec *spec, unsigned flags,
+                             hk_request **ret, hark_errinfo *ei)
 {
     hark_event *e;
-    hark_err err = make_event(bus, spec, 1, sizeof(hk_request), &e, ei);
+    hark_err err = hk_publish_make(bus, spec, 1, sizeof(hk_request), &e, ei);
     if (err)
         return err;
     hk_request *r = hk_event_extra(e);
     r->work.kind = HK_PUBLISH;
     r->n = 1;
     r->bytes = hk_event_footprint(e);
+    r->made_ns = hk_event_made_ns(e);
     r->items = &r->one;
     fill_item(bus, &r->one, e, spec, flags);
+    *ret = r;
+    return HARK_OK;
+}
+
+/* And finds room for it in the queue. */
+static hark_err request_one(hark_bus *bus, const hark_event_spec *spec, unsigned flags,
+                            bool may_wait, hk_request **ret, hark_errinfo *ei)
+{
+    hk_request *r;
+    hark_err err = request_make(bus, spec, flags, &r, ei);
+    if (err)
+        return err;
     err = take_room(bus, 1, r->bytes, may_wait, ei);
     if (err)
-        hark_event_unref(e);
+        hark_event_unref(r->one.event);
     else
         *ret = r;
     return err;
+}
+
+hark_err hk_request_inside(hark_bus *bus, const hark_event_spec *spec, hark_published_fn fn,
+                           void *ud, hk_request **ret, hark_errinfo *ei)
+{
+    hk_request *r;
+    hark_err err = request_make(bus, spec, 0, &r, ei);
+    if (err)
+        return err;
+    (void)hk_count_add(&bus->writer.queued_events, 1);
+    (void)hk_count_add(&bus->writer.queued_bytes, r->bytes);
+    r->fn = fn;
+    r->ud = ud;
+    *ret = r;
+    return HARK_OK;
 }
 
 /* Called by the writer, or by whoever finds it gone. */
@@ -323,12 +352,13 @@ static hark_err batch_make(hark_bus *bus, const hark_event_spec *const *specs, s
         hark_event *e;
         hark_err err = take_spec(&spec, &room, ei);
         if (!err)
-            err = make_event(bus, spec, refs, 0, &e, ei);
+            err = hk_publish_make(bus, spec, refs, 0, &e, ei);
         if (err) {
             batch_free(r, refs);
             return hk_wrap(ei, err, "event %zu of the batch", i);
         }
         fill_item(bus, &r->items[i], e, spec, 0);
+        r->made_ns = hk_event_made_ns(e);
         r->bytes += hk_event_footprint(e);
         r->n++;
     }

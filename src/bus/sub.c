@@ -36,8 +36,20 @@ static hark_err check(const char *pattern, const hark_sub_opts *o, hark_errinfo 
         return refuse(ei, "window", (int64_t)o->window, "at most 2^20");
     if (o->retry_delay_ms < 0 || (o->retry_delay_ms && o->retry_delay_ms < 10))
         return refuse(ei, "retry_delay_ms", o->retry_delay_ms, "at least 10");
+    if (o->retry_max_ms < 0)
+        return refuse(ei, "retry_max_ms", o->retry_max_ms, "1 or more");
     if (o->max_attempts < -1)
         return refuse(ei, "max_attempts", o->max_attempts, "1 or more, or -1 for no limit");
+    if (o->max_crashes < 0)
+        return refuse(ei, "max_crashes", o->max_crashes, "1 or more");
+    if (o->max_interruptions < 0)
+        return refuse(ei, "max_interruptions", o->max_interruptions, "1 or more");
+    if (o->dead_policy < HARK_DEAD_CONTINUE || o->dead_policy > HARK_DEAD_PARK)
+        return refuse(ei, "dead_policy", o->dead_policy, "see hark_dead_policy");
+    if (o->hold_ms < -1)
+        return refuse(ei, "hold_ms", o->hold_ms, "1 or more, or -1 for no limit");
+    if (o->handler_ms < -1)
+        return refuse(ei, "handler_ms", o->handler_ms, "1 or more, or 0 for no limit");
     if (o->consumer && !name_ok(o->consumer))
         return hk_fail(ei, HARK_EINVAL,
                        "consumer name '%.140s': 1 to 128 of letters, digits, '_', '.', ':', '-'",
@@ -300,6 +312,7 @@ hark_err hark_sub_stats_get(hark_sub *s, hark_sub_stats *ret)
                             .acked = hk_count_get(&s->acked),
                             .retried = hk_count_get(&s->retried),
                             .rejected = hk_count_get(&s->rejected),
+                            .timed_out = hk_count_get(&s->timed_out),
                             .gaps = hk_count_get(&s->gaps),
                             .gap_events = hk_count_get(&s->gap_events)};
     if (s->live) {

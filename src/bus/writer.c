@@ -6,14 +6,14 @@
 #define LAZY_NS     (INT64_C(5) * 1000000)
 #define MAINTAIN_NS (INT64_C(2) * 1000000)
 
-static void append(hk_list *l, hk_node *n)
+void hk_list_append(hk_list *l, hk_work *work)
 {
-    n->next = NULL;
+    work->node.next = NULL;
     if (l->last)
-        l->last->next = n;
+        l->last->next = &work->node;
     else
-        l->first = n;
-    l->last = n;
+        l->first = &work->node;
+    l->last = &work->node;
 }
 
 hk_work *hk_list_shift(hk_list *l)
@@ -32,10 +32,10 @@ static void sort_in(hk_writer *w, hk_node *n)
     for (hk_node *next; n; n = next) {
         next = n->next;
         hk_work *work = (hk_work *)(void *)n;
-        append(work->kind == HK_PUBLISH ? &w->backlog
-               : work->kind == HK_JOB   ? &w->jobs
-                                        : &w->saves,
-               n);
+        hk_list_append(work->kind == HK_PUBLISH ? &w->backlog
+                       : work->kind == HK_JOB   ? &w->jobs
+                                                : &w->saves,
+                       work);
         if (work->kind == HK_SAVE && !w->saves_since_ns)
             w->saves_since_ns = hk_mono_ns();
     }
@@ -65,11 +65,22 @@ static int64_t patience(hk_writer *w)
     return left > 0 ? left : 0;
 }
 
-/* Housekeeping while nobody waits. False when there is none. */
+/* Housekeeping between groups. False when there is none left. */
 static bool maintain(hark_bus *bus)
 {
-    return bus->ops->maintain && !hk_mark_get(&bus->read_only) &&
-           bus->ops->maintain(bus->store, MAINTAIN_NS);
+    if (hk_mark_get(&bus->read_only))
+        return false;
+    bool more = bus->ops->maintain && bus->ops->maintain(bus->store, MAINTAIN_NS);
+    return hk_retain_turn(bus) || more;
+}
+
+/* Rules of retention and what could not be announced ask for a look now and then. */
+static int64_t look_again(hark_bus *bus, int64_t wait)
+{
+    int64_t most = hk_given_up_any(bus)  ? INT64_C(500000000)
+                   : hk_retains_any(bus) ? INT64_C(1000000000)
+                                         : -1;
+    return most >= 0 && (wait < 0 || wait > most) ? most : wait;
 }
 
 static void refuse(hark_bus *bus, hk_work *work)
@@ -81,7 +92,7 @@ static void refuse(hark_bus *bus, hk_work *work)
         job->err = HARK_ECLOSED;
         hk_gate_open(&job->done);
     } else {
-        hk_consumer_saved((hk_consumer *)(void *)work, false);
+        hk_consumer_saved((hk_consumer *)(void *)work, HARK_ECLOSED);
     }
 }
 
@@ -108,13 +119,17 @@ static int64_t turn(hark_bus *bus, bool stopping)
     hk_writer *w = &bus->writer;
     pthread_mutex_lock(&w->role);
     sort_in(w, hk_inbox_take(&w->inbox));
+    int64_t due = stopping ? -1 : hk_schedules_due(bus);
+    hk_given_up_turn(bus);
     int64_t wait = patience(w);
     if (wait == 0)
         hk_group(bus);
-    if (maintain(bus) && !stopping)
+    else if (due >= 0 && (wait < 0 || due < wait))
+        wait = due;
+    if (!stopping && maintain(bus))
         wait = 0; /* more of it to do */
     pthread_mutex_unlock(&w->role);
-    return wait;
+    return stopping ? wait : look_again(bus, wait);
 }
 
 static void *writer_main(void *arg)
@@ -156,7 +171,7 @@ bool hk_writer_lead(hark_bus *bus, hk_work *work)
     if (lead) {
         hk_role before = hk_role_set(HK_ROLE_WRITER);
         sort_in(w, hk_inbox_take(&w->inbox));
-        append(&w->backlog, &work->node);
+        hk_list_append(&w->backlog, work);
         hk_group(bus);
         (void)hk_role_set(before);
         wake = w->backlog.first || w->jobs.first || w->saves.first || ++w->led % LED_MAX == 0;

@@ -1,9 +1,9 @@
-/* core.c: what arrives, what starts, what its end means. Saving is in save.c. */
+/* core.c: what arrives and what starts. What an end means is in end.c, leases are in lease.c, what
+ * is stored in load.c and save.c. */
 #include "delivery/delivery_i.h"
 
 #include <assert.h>
 #include <stdlib.h>
-#include <string.h>
 
 hk_core *hk_core_new(const hk_core_opts *opts)
 {
@@ -11,11 +11,11 @@ hk_core *hk_core_new(const hk_core_opts *opts)
     if (!c)
         return NULL;
     c->opts = *opts;
+    c->paused = opts->paused;
+    c->rng = opts->seed;
     c->waiting.by_due = true;
-    c->running = calloc(opts->workers, sizeof(hk_item *));
-    c->cap_running = opts->workers;
-    if (!c->running) {
-        free(c);
+    if (!hk_places_new(c)) {
+        hk_core_free(c);
         return NULL;
     }
     return c;
@@ -29,87 +29,100 @@ void hk_core_free(hk_core *c)
         hk_item_free(c, c->all);
     hk_lanes_free(c);
     free(c->ready.items);
+    free(c->paced.items);
     free(c->waiting.items);
-    free(c->running);
-    free(c->known);
-    free(c->known_rows);
+    free(c->places);
+    free(c->order);
+    hk_past_free(c);
     hk_save_free(c);
     free(c);
 }
 
+static size_t left(size_t used, size_t most)
+{
+    return used < most ? most - used : 0;
+}
+
 size_t hk_core_room(const hk_core *c)
 {
-    if (c->n_deferred >= c->opts.max_deferred || c->n_memory >= c->opts.window)
-        return 0;
-    size_t memory = c->opts.window - c->n_memory, ledger = c->opts.max_deferred - c->n_deferred;
+    size_t memory = left(HK_BUG(15) ? 0 : c->n_memory, c->opts.window);
+    size_t ledger = HK_BUG(14) ? memory : left(c->n_deferred, c->opts.max_deferred);
     return memory < ledger ? memory : ledger;
 }
 
-/* Was this event settled, or given a row, before this run? Sequences come in ascending order. */
-static bool known(hk_core *c, uint64_t seq)
+static hk_heap *ready_heap(hk_core *c, const hk_item *item)
 {
-    while (c->at_known < c->n_known && c->known[c->at_known].last < seq)
-        c->at_known++;
-    while (c->at_known_rows < c->n_known_rows && c->known_rows[c->at_known_rows] < seq)
-        c->at_known_rows++;
-    return (c->at_known < c->n_known && c->known[c->at_known].first <= seq) ||
-           (c->at_known_rows < c->n_known_rows && c->known_rows[c->at_known_rows] == seq);
-}
-
-/* Does the lane wait for a retry or a save, so that what comes after goes to the ledger? */
-static bool lane_waits(const hk_lane *lane)
-{
-    if (!lane->first)
-        return false;
-    hk_state s = lane->first->state;
-    return s == HK_SAVING || s == HK_WAITING;
+    return hk_rerun_paces(&c->rerun, item->seq) ? &c->paced : &c->ready;
 }
 
 void hk_core_ready(hk_core *c, hk_item *item)
 {
-    hk_item_move(item, HK_READY);
-    hk_heap_push(&c->ready, item);
+    item->timed = false;
+    hk_item_move(c, item, HK_READY);
+    hk_heap_push(ready_heap(c, item), item);
 }
 
-/* Puts an item behind its lane into the ledger. */
-static void defer(hk_core *c, hk_item *item)
+void hk_core_wait(hk_core *c, hk_item *item)
 {
-    hk_item_move(item, HK_BEHIND);
-    hk_item_drop_payload(c, item);
-    hk_item_close(c, item);
-    c->n_deferred += !item->has_row;
-    item->has_row = true;
-    hk_item_dirty(c, item);
-    c->moved = true;
+    hk_item_move(c, item, HK_WAITING);
+    hk_heap_push(&c->waiting, item);
 }
 
-hark_err hk_core_arrive(hk_core *c, uint64_t seq, const char *key, void *payload, bool *ret_kept)
+const char *hk_core_doom(const hk_core *c, const hk_item *item)
 {
-    *ret_kept = false;
-    assert(seq > c->covered && (!c->open_last || seq > c->open_last->seq));
-    if (known(c, seq))
-        return HARK_OK;
+    int64_t crashes = item->crashes - HK_BUG(23) + (HK_BUG(37) ? item->interruptions : 0);
+    if (c->opts.max_crashes > 0 && crashes >= c->opts.max_crashes)
+        return "crash";
+    bool interrupted =
+        c->opts.max_interruptions > 0 && item->interruptions >= c->opts.max_interruptions;
+    return interrupted ? "interrupted" : NULL;
+}
+
+static void kill_ready(hk_core *c, hk_item *item, hk_now now)
+{
+    hk_heap_remove(ready_heap(c, item), item);
+    hk_core_give_up(c, item, hk_core_doom(c, item), now);
+}
+
+/* It and its lane, if it has one; NULL: no memory, and nothing is left of it. */
+static hk_item *item_in_lane(hk_core *c, uint64_t seq, const char *key)
+{
     hk_lane *lane = key ? hk_lane_take(c, key) : NULL;
     hk_item *item = key && !lane ? NULL : hk_item_new(c, seq);
-    if (!item) {
-        if (lane)
-            hk_lane_free_if_empty(c, lane);
-        return HARK_ENOMEM;
-    }
-    bool first = !lane || !lane->first, waits = lane && lane_waits(lane);
-    if (lane)
+    if (item && lane)
         hk_lane_append(lane, item);
+    else if (lane)
+        hk_lane_free_if_empty(c, lane);
+    return item;
+}
+
+hark_err hk_core_arrive(hk_core *c, uint64_t seq, const char *key, void *payload, hk_now now,
+                        bool *ret_kept)
+{
+    *ret_kept = false;
+    assert(seq > c->covered && (!c->open.last || seq > c->open.last->seq));
+    if (hk_past_has(c, seq))
+        return HARK_OK;
+    const hk_lane *lane = key ? hk_lane_find(c, key) : NULL;
+    bool waits = lane && hk_lane_waits(c, lane);
+    hk_item *item = item_in_lane(c, seq, key);
+    if (!item)
+        return HARK_ENOMEM;
+    hk_past_lend(c, item);
     hk_item_open(c, item);
     if (waits) {
-        defer(c, item);
+        hk_core_defer(c, item);
         return HARK_OK;
     }
     hk_item_payload_set(c, item, payload);
     *ret_kept = true;
-    if (first)
-        hk_core_ready(c, item);
-    else
-        hk_item_move(item, HK_QUEUED);
+    if (item->lane && item->lane->first != item) {
+        hk_item_move(c, item, HK_QUEUED);
+        return HARK_OK;
+    }
+    hk_core_ready(c, item);
+    if (!c->paused && hk_core_doom(c, item))
+        kill_ready(c, item, now);
     return HARK_OK;
 }
 
@@ -119,6 +132,7 @@ void hk_core_cover(hk_core *c, uint64_t upto)
         return;
     c->covered = upto;
     c->moved = true;
+    hk_past_reach(c, upto);
 }
 
 uint64_t hk_core_covered(const hk_core *c)
@@ -126,147 +140,94 @@ uint64_t hk_core_covered(const hk_core *c)
     return c->covered;
 }
 
+void hk_core_pause(hk_core *c, bool paused)
+{
+    c->paused = paused;
+}
+
+void hk_core_gap_done(hk_core *c, uint64_t upto)
+{
+    if (upto <= c->gap_done)
+        return;
+    c->gap_done = upto;
+    c->moved = true;
+}
+
 static void wake_due(hk_core *c, int64_t mono)
 {
     hk_item *item;
-    while ((item = hk_heap_top(&c->waiting)) && item->due <= mono) {
+    while ((item = hk_heap_top(&c->waiting)) && (item->due <= mono || HK_BUG(25))) {
         hk_heap_remove(&c->waiting, item);
         hk_core_ready(c, item);
     }
 }
 
-bool hk_core_start(hk_core *c, hk_now now, hk_started *ret)
+/* The first of a heap. Those before it that must not run, and whose bytes are at hand, become dead
+ * letters. */
+static hk_item *first_ready(hk_core *c, const hk_heap *h, hk_now now)
 {
-    wake_due(c, now.mono);
-    hk_item *item = hk_heap_top(&c->ready);
-    if (!item || c->n_running >= c->opts.workers)
-        return false;
-    hk_heap_remove(&c->ready, item);
-    hk_item_move(item, HK_RUNNING);
-    c->running[c->n_running++] = item;
+    hk_item *item;
+    while ((item = hk_heap_top(h)) && item->payload && hk_core_doom(c, item))
+        kill_ready(c, item, now);
+    return item;
+}
+
+/* While the store fails, dead letters are not piled up beyond the window. A replay that keeps its
+ * pace does not hold up the others. */
+static hk_item *next_ready(hk_core *c, hk_now now)
+{
+    hk_item *paced = first_ready(c, &c->paced, now), *item = first_ready(c, &c->ready, now);
+    if (c->n_running >= c->opts.workers || c->n_extra >= c->opts.window)
+        return NULL;
+    if (paced && hk_rerun_pass(&c->rerun, now.mono))
+        return paced;
+    return paced && HK_BUG(40) ? NULL : item;
+}
+
+static hk_started begin(hk_core *c, hk_item *item, hk_now now, int64_t until)
+{
+    bool doomed = hk_core_doom(c, item) != NULL;
+    hk_heap_remove(ready_heap(c, item), item);
+    hk_item_move(c, item, HK_RUNNING);
+    item->started = now.mono;
     item->started_wall = now.wall;
     if (!item->first_wall)
         item->first_wall = now.wall;
-    c->highest = item->seq > c->highest ? item->seq : c->highest;
-    *ret = (hk_started){
-        .item = item, .seq = item->seq, .attempt = item->attempts + 1, .payload = item->payload};
+    if (item->seq > c->highest || HK_BUG(35)) {
+        c->highest = item->seq;
+        c->moved = true;
+    }
+    return (hk_started){.lease = hk_lease_begin(c, item, doomed ? -1 : until),
+                        .seq = item->seq,
+                        .attempt = item->attempts + 1,
+                        .payload = item->payload,
+                        .replayed = item->seq <= c->rerun.upto,
+                        .doomed = doomed};
+}
+
+bool hk_core_start(hk_core *c, hk_now now, int64_t until, hk_started *ret)
+{
+    wake_due(c, now.mono);
+    c->rerun.throttled = false;
+    hk_item *item = c->paused && !HK_BUG(29) ? NULL : next_ready(c, now);
+    if (!item)
+        return false;
+    *ret = begin(c, item, now, until);
     return true;
+}
+
+static int64_t earlier(int64_t a, int64_t b)
+{
+    if (a < 0 || b < 0)
+        return a < 0 ? b : a;
+    return a < b ? a : b;
 }
 
 int64_t hk_core_due(const hk_core *c)
 {
-    hk_item *item = hk_heap_top(&c->waiting);
-    return item ? item->due : -1;
-}
-
-static void stop_running(hk_core *c, const hk_item *item)
-{
-    size_t i = 0;
-    while (i < c->n_running && c->running[i] != item)
-        i++;
-    assert(i < c->n_running);
-    c->running[i] = c->running[--c->n_running];
-}
-
-void hk_core_release(hk_core *c, hk_item *head)
-{
-    hk_lane *lane = head->lane;
-    if (!lane)
-        return;
-    assert(lane->first == head);
-    lane->first = head->lane_next;
-    head->lane = NULL;
-    head->lane_next = NULL;
-    if (!lane->first) {
-        lane->last = NULL;
-        hk_lane_free_if_empty(c, lane);
-    } else {
-        hk_core_ready(c, lane->first);
-    }
-}
-
-/* Settled for good: off the lane, and off the ledger if it has a row there. */
-static void ack(hk_core *c, hk_item *item)
-{
-    hk_item_close(c, item);
-    hk_item_drop_payload(c, item);
-    hk_core_release(c, item);
-    hk_item_move(item, HK_GONE);
-    c->moved = true;
-    if (item->has_row) {
-        c->n_deferred--;
-        hk_item_dirty(c, item);
-    } else if (!item->on_list) {
-        hk_item_free(c, item);
-    }
-}
-
-static void end_attempt(hk_core *c, hk_item *item, hark_verdict verdict, const char *error,
-                        hk_now now)
-{
-    item->attempts++;
-    item->ended_wall = now.wall;
-    item->verdict = verdict;
-    item->attempted = true;
-    free(item->error);
-    item->error = hk_strdup(error);
-    hk_item_close(c, item);
-    c->urgent = true;
-}
-
-static void retry(hk_core *c, hk_item *item, int64_t delay_ns, hk_now now)
-{
-    int64_t delay = delay_ns >= 0 ? delay_ns : c->opts.retry_delay_ns;
-    item->due = now.mono + delay;
-    item->due_wall = now.wall + delay;
-    hk_item_drop_payload(c, item);
-    hk_item_move(item, HK_SAVING);
-    c->n_deferred += !item->has_row;
-    item->has_row = true;
-    hk_item_dirty(c, item);
-    for (hk_item *behind = item->lane_next; behind; behind = behind->lane_next)
-        if (behind->state == HK_QUEUED)
-            defer(c, behind);
-}
-
-hark_verdict hk_core_settle(hk_core *c, hk_item *item, hark_verdict verdict, int64_t delay_ns,
-                            const char *error, hk_now now)
-{
-    stop_running(c, item);
-    if (verdict == HARK_ACK) {
-        ack(c, item);
-        return HARK_ACK;
-    }
-    end_attempt(c, item, verdict, error, now);
-    bool last = c->opts.max_attempts >= 0 && item->attempts >= c->opts.max_attempts;
-    if (verdict == HARK_RETRY && !last) {
-        retry(c, item, delay_ns, now);
-        return HARK_RETRY;
-    }
-    hk_item_move(item, HK_DYING); /* keeps its payload: the dead letter copies it */
-    hk_item_dirty(c, item);
-    return HARK_REJECT;
-}
-
-void hk_core_unstart(hk_core *c, hk_item *item)
-{
-    stop_running(c, item);
-    hk_core_ready(c, item);
-}
-
-void hk_core_facts_get(const hk_core *c, hk_core_facts *ret)
-{
-    *ret = (hk_core_facts){.floor = c->open_first ? c->open_first->seq - 1 : c->covered,
-                           .covered = c->covered,
-                           .highest = c->highest,
-                           .in_memory = c->n_memory,
-                           .running = c->n_running,
-                           .ready = c->ready.n,
-                           .waiting = c->waiting.n,
-                           .deferred = c->n_deferred};
-}
-
-uint64_t hk_core_running(const hk_core *c, size_t i)
-{
-    return i < c->n_running ? c->running[i]->seq : 0;
+    if (c->paused)
+        return c->soonest;
+    const hk_item *item = hk_heap_top(&c->waiting);
+    int64_t due = earlier(HK_BUG(27) ? -1 : c->soonest, item && !HK_BUG(28) ? item->due : -1);
+    return earlier(due, hk_rerun_due(&c->rerun));
 }

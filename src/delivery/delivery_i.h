@@ -1,8 +1,16 @@
-/* delivery_i.h: the core's inside: items, lanes, heaps. */
+/* delivery_i.h: the core's inside: items, lanes, heaps, leases, and what an earlier run left. */
 #ifndef HK_DELIVERY_I_H
 #define HK_DELIVERY_I_H
 
 #include "delivery/delivery.h"
+
+/* Mistakes that the simulator plants in a build of its own, to see that its auditor finds them. */
+#ifdef HK_PLANT
+extern int hk_planted;
+#define HK_BUG(n) (hk_planted == (n))
+#else
+#define HK_BUG(n) false
+#endif
 
 typedef enum hk_state {
     HK_NEW,
@@ -13,6 +21,7 @@ typedef enum hk_state {
     HK_SAVING,
     HK_WAITING,
     HK_DYING,
+    HK_DEAD,
     HK_GONE,
     HK_STATES
 } hk_state;
@@ -20,10 +29,15 @@ typedef enum hk_state {
 /* What the save under way holds of an item. */
 typedef enum hk_saved_as { HK_AS_NOTHING, HK_AS_PUT, HK_AS_DROP, HK_AS_DEAD } hk_saved_as;
 
+typedef struct hk_item hk_item;
+
 typedef struct hk_lane {
     struct hk_lane *chain; /* same bucket */
     uint64_t hash;
     hk_item *first, *last;
+    hk_item *redriven; /* put in last by hk_lane_insert and still behind the head; or NULL */
+    size_t n_behind;   /* items BEHIND */
+    bool parked;       /* the first one is DEAD */
     char key[];
 } hk_lane;
 
@@ -31,28 +45,36 @@ struct hk_item {
     uint64_t seq;
     hk_state state;
     hk_saved_as saved_as;
-    bool has_row; /* the ledger has a row, or will have after the save under way */
-    bool on_list; /* on the core's dirty or in-flight list */
+    int64_t loaded; /* hark_row_state of the row that it was loaded from; 0 = none */
+    bool has_row;   /* the ledger has a row, or will have after the save under way */
+    bool marked;    /* the ledger has a HARK_ROW_COUNTS row */
+    bool on_list;   /* on the core's dirty or in-flight list */
     bool in_flight;
     bool again; /* changed while in flight: to be collected once more */
     bool attempt_in_flight;
     bool counted;   /* holds a payload that counts against the window */
     bool attempted; /* an ended attempt is not in the attempt log yet */
-    hark_verdict verdict;
+    bool timed;     /* BEHIND: not before `due` */
+    const char *outcome, *reason;
     hk_lane *lane; /* NULL = no key */
     hk_item *lane_next;
-    hk_item *prev, *next; /* open list: read, neither settled nor in the ledger */
+    hk_item *prev, *next; /* on the open list, or on that of the DEAD */
     bool is_open;
     hk_item *dirty_next;
     hk_item *all_prev, *all_next;
     size_t heap_at; /* 1-based place in the heap it is in; 0 = none */
     int64_t attempts, crashes, interruptions;
     int64_t due;      /* mono */
-    int64_t due_wall; /* stored */
+    int64_t due_wall; /* stored; of DEAD items the time of death */
+    int64_t started;  /* mono */
     int64_t first_wall, started_wall, ended_wall;
     char *error;
     void *payload;
 };
+
+typedef struct hk_list {
+    hk_item *first, *last;
+} hk_list;
 
 typedef struct hk_heap {
     hk_item **items; /* from 1 */
@@ -68,26 +90,69 @@ static inline hk_item *hk_heap_top(const hk_heap *h)
     return h->n ? h->items[1] : NULL;
 }
 
+typedef struct hk_place {
+    hk_item *item; /* NULL = free */
+    uint64_t token;
+    int64_t until;  /* -1 = never */
+    int64_t wanted; /* `until` once the item has its payload */
+    size_t at;      /* in hk_core.order */
+} hk_place;
+
+/* A HARK_ROW_COUNTS row: what it lends to an event that has not arrived yet. */
+typedef struct hk_lent {
+    uint64_t seq;
+    int64_t crashes, interruptions, first_wall;
+    char *error;
+} hk_lent;
+
+/* What an earlier run left, for as long as reading has not passed it. Ascending. */
+typedef struct hk_past {
+    hark_store_range *settled;
+    size_t n_settled, at_settled;
+    uint64_t *rows; /* sequences of items that were loaded above the floor */
+    size_t n_rows, at_rows;
+    hk_lent *lent;
+    size_t n_lent, at_lent;
+    uint64_t *stale; /* sequences of rows to be dropped with the next save */
+    size_t n_stale, stale_in_flight;
+} hk_past;
+
+/* The replay that the consumer was reset to. */
+typedef struct hk_rerun {
+    uint64_t upto;     /* 0 = none */
+    int64_t interval;  /* ns an event; 0 = as fast as it goes */
+    int64_t tolerance; /* so much earlier than evenly spaced an event may start */
+    int64_t next;      /* when the next one is due if they are evenly spaced, mono */
+    bool throttled;
+} hk_rerun;
+
 struct hk_core {
     hk_core_opts opts;
+    bool paused;
+    uint64_t rng;
     hk_lane **buckets;
     size_t n_buckets, n_lanes;
     hk_heap ready;   /* READY by sequence */
+    hk_heap paced;   /* READY, and its start is up to the replay's rate; by sequence */
     hk_heap waiting; /* WAITING by due time */
-    hk_item **running;
-    size_t n_running, cap_running;
+    hk_place *places;
+    size_t *order; /* places: those in use, then those that are free */
+    size_t n_running;
+    int64_t soonest; /* end of a lease; -1 = none has one */
+    uint64_t token;
     hk_item *all;
-    hk_item *open_first, *open_last;
+    hk_list open; /* read, neither settled nor in the ledger; ascending */
+    hk_list dead; /* DEAD */
     size_t n_items, n_memory, n_deferred;
-    uint64_t covered, highest;
-    hark_store_range *known; /* settled before this run, not reached by reading yet */
-    size_t n_known, at_known;
-    uint64_t *known_rows; /* sequences of rows loaded above the floor, ascending */
-    size_t n_known_rows, at_known_rows;
+    size_t n_behind, n_parked, n_dead;
+    size_t n_extra; /* DYING, with payloads that do not count against the window */
+    uint64_t covered, highest, gap_done;
+    hk_past past;
+    hk_rerun rerun;
     hk_item *dirty_first, *dirty_last;
     hk_item *flight; /* items of the save under way */
     bool saving;
-    bool moved; /* floor or settled set changed since the last collect */
+    bool moved; /* floor, settled set or stale rows changed since the last collect */
     bool urgent;
     hark_store_save save;
     hk_buf arena; /* strings of the save */
@@ -96,24 +161,67 @@ struct hk_core {
 /* item.c */
 hk_item *hk_item_new(hk_core *c, uint64_t seq);
 void hk_item_free(hk_core *c, hk_item *item);
-void hk_item_move(hk_item *item, hk_state to);
+void hk_item_move(hk_core *c, hk_item *item, hk_state to);
+void hk_item_payload_set(hk_core *c, hk_item *item, void *payload);
 void hk_item_drop_payload(hk_core *c, hk_item *item);
 void hk_item_open(hk_core *c, hk_item *item);  /* onto the open list's end */
 void hk_item_close(hk_core *c, hk_item *item); /* off it: settled, or in the ledger */
+void hk_item_row(hk_core *c, hk_item *item);   /* it has a row from now on */
 void hk_item_dirty(hk_core *c, hk_item *item);
 
 /* lane.c */
-hk_lane *hk_lane_find(hk_core *c, const char *key);
+hk_lane *hk_lane_find(const hk_core *c, const char *key);
 hk_lane *hk_lane_take(hk_core *c, const char *key); /* makes it if need be; NULL = no memory */
 void hk_lane_append(hk_lane *lane, hk_item *item);
+void hk_lane_prepend(hk_lane *lane, hk_item *item);
+void hk_lane_insert(hk_lane *lane, hk_item *item); /* behind the head, in order of sequence */
 void hk_lane_free_if_empty(hk_core *c, hk_lane *lane);
 void hk_lanes_free(hk_core *c);
+/* Does a dead letter, saved or not, hold the lane? Do retry or dead letter send what comes after to
+ * the ledger? */
+bool hk_lane_parks(const hk_core *c, const hk_lane *lane);
+bool hk_lane_waits(const hk_core *c, const hk_lane *lane);
+
+/* lease.c */
+bool hk_places_new(hk_core *c);
+hk_lease hk_lease_begin(hk_core *c, hk_item *item, int64_t until);
+hk_item *hk_lease_item(const hk_core *c, hk_lease lease); /* NULL = stale */
+void hk_lease_end(hk_core *c, hk_lease lease);
+
+/* load.c */
+bool hk_past_has(hk_core *c, uint64_t seq); /* settled, or with a row, before this run */
+void hk_past_lend(hk_core *c, hk_item *item);
+void hk_past_reach(hk_core *c, uint64_t upto); /* everything up to there was read */
+void hk_past_forget(hk_core *c, uint64_t seq); /* its row is none to be dropped */
+void hk_past_free(hk_core *c);
 
 /* save.c */
 void hk_save_free(hk_core *c);
 
-/* core.c: the head of a lane is settled; the next one may start. */
+/* end.c */
+/* The head of a lane, settled, leaves it; the next one may start. */
 void hk_core_release(hk_core *c, hk_item *head);
+/* Becomes a dead letter with the next save. */
+void hk_core_give_up(hk_core *c, hk_item *item, const char *reason, hk_now now);
+void hk_core_defer(hk_core *c, hk_item *item); /* puts an item behind its lane into the ledger */
+
+/* core.c */
 void hk_core_ready(hk_core *c, hk_item *item);
+void hk_core_wait(hk_core *c, hk_item *item);
+/* Why it must not be run any more; NULL = it may be. */
+const char *hk_core_doom(const hk_core *c, const hk_item *item);
+
+/* rerun.c */
+void hk_rerun_load(hk_rerun *r, const hark_store_rerun *stored, hk_now now);
+bool hk_rerun_paces(const hk_rerun *r, uint64_t seq);
+bool hk_rerun_pass(hk_rerun *r, int64_t mono); /* false: not yet */
+void hk_rerun_undo(hk_rerun *r, uint64_t seq);
+int64_t hk_rerun_due(const hk_rerun *r); /* -1 = it holds up nothing */
+
+/* A later time; the end of all times instead of an overflow. */
+static inline int64_t hk_later(int64_t t, int64_t delay)
+{
+    return t > 0 && delay > INT64_MAX - t ? INT64_MAX : t + delay;
+}
 
 #endif

@@ -22,7 +22,7 @@ typedef struct model {
     uint64_t rng;
     truth events[EVENTS + 1];
     uint64_t read; /* next to arrive */
-    hk_item *running[64];
+    hk_lease running[64];
     uint64_t running_seq[64];
     size_t n_running;
     bool flight;
@@ -66,7 +66,7 @@ static void audit_order(model *m, uint64_t seq)
 static void model_start(model *m)
 {
     hk_started s;
-    while (roll(m, 4) && hk_core_start(m->f->core, now(m->f), &s)) {
+    while (roll(m, 4) && hk_core_start(m->f->core, now(m->f), -1, &s)) {
         truth *t = &m->events[s.seq];
         assert_true(s.seq >= 1 && s.seq <= EVENTS && strcmp(t->key, "x") != 0);
         assert_false(t->running);
@@ -75,13 +75,13 @@ static void model_start(model *m)
         audit_order(m, s.seq);
         assert_int_equal(s.attempt, t->attempts + 1);
         if (!s.payload)
-            hk_item_payload_set(m->f->core, s.item, payload_new(m->f));
+            (void)hk_core_payload_set(m->f->core, s.lease, payload_new(m->f));
         if (roll(m, 20) == 0) {
-            hk_core_unstart(m->f->core, s.item);
+            hk_core_unstart(m->f->core, s.lease);
             continue;
         }
         t->running = true;
-        m->running[m->n_running] = s.item;
+        m->running[m->n_running] = s.lease;
         m->running_seq[m->n_running++] = s.seq;
         assert_true(m->n_running <= m->f->opts.workers);
     }
@@ -94,8 +94,10 @@ static void model_settle(model *m)
     size_t i = roll(m, m->n_running);
     truth *t = &m->events[m->running_seq[i]];
     hark_verdict v = (hark_verdict)(roll(m, 10) < 6 ? 0 : roll(m, 8) ? 1 : 2);
-    hark_verdict came = hk_core_settle(m->f->core, m->running[i], v, roll(m, 3) ? -1 : 0,
-                                       roll(m, 2) ? "why" : NULL, now(m->f));
+    hark_verdict came;
+    assert_int_equal(hk_core_settle(m->f->core, m->running[i], v, roll(m, 3) ? -1 : 0,
+                                    roll(m, 2) ? "why" : NULL, now(m->f), &came),
+                     HARK_OK);
     t->running = false;
     t->attempts += v != HARK_ACK;
     hark_verdict expected =
@@ -182,9 +184,7 @@ static void run_model(fixture *f, uint64_t seed)
     f->opts.window = roll(m, 20) + 1;
     f->opts.max_deferred = roll(m, 4) ? 1000 : roll(m, 10) + 1;
     f->opts.max_attempts = (int64_t)roll(m, 4) + 1;
-    hk_core_free(f->core);
-    f->core = hk_core_new(&f->opts);
-    assert_non_null(f->core);
+    core_anew(f);
     f->disk = (disk){0};
     for (uint64_t i = 1; i <= EVENTS; i++) {
         uint64_t k = roll(m, KEYS + 2);

@@ -9,7 +9,7 @@ static void test_items_start_by_sequence_as_many_as_there_are_workers(void **sta
     fixture *f = *state;
     for (uint64_t i = 1; i <= 6; i++)
         arrive(f, i, NULL);
-    hk_item *items[5];
+    hk_lease items[5];
     for (uint64_t i = 1; i <= 4; i++)
         items[i] = start(f, i, 1);
     assert_idle(f);
@@ -32,7 +32,7 @@ static void test_a_lane_runs_one_at_a_time_in_order(void **state)
     arrive(f, 2, "a");
     arrive(f, 3, "b");
     arrive(f, 4, "a");
-    hk_item *a = start(f, 1, 1), *b = start(f, 3, 1);
+    hk_lease a = start(f, 1, 1), b = start(f, 3, 1);
     assert_idle(f);
     settle(f, b, HARK_ACK);
     assert_idle(f);
@@ -112,9 +112,9 @@ static void test_a_retry_may_have_a_delay_of_its_own(void **state)
 {
     fixture *f = *state;
     arrive(f, 1, NULL);
-    (void)hk_core_settle(f->core, start(f, 1, 1), HARK_RETRY, 0, NULL, now(f));
+    (void)settle_in(f, start(f, 1, 1), HARK_RETRY, 0);
     save(f);
-    (void)hk_core_settle(f->core, start(f, 1, 2), HARK_RETRY, 50 * MS, NULL, now(f));
+    (void)settle_in(f, start(f, 1, 2), HARK_RETRY, 50 * MS);
     save(f);
     assert_int_equal(hk_core_due(f->core), f->clock + 50 * MS);
 }
@@ -136,7 +136,7 @@ static void test_what_is_behind_a_retry_goes_to_the_ledger_and_others_go_on(void
     assert_int_equal(f->disk.rows[1].state, HARK_ROW_BEHIND);
     assert_string_equal(f->disk.keys[2], "a");
     f->clock += 10 * MS;
-    hk_item *head = start(f, 1, 2);
+    hk_lease head = start(f, 1, 2);
     arrive(f, 5, "a"); /* it runs: this one waits in memory, behind those in the ledger */
     assert_int_equal(facts(f).in_memory, 1);
     assert_idle(f);
@@ -155,9 +155,8 @@ static void test_what_is_behind_a_retry_goes_to_the_ledger_and_others_go_on(void
 static void test_the_ledger_is_bounded(void **state)
 {
     fixture *f = *state;
-    hk_core_free(f->core);
     f->opts.max_deferred = 5;
-    f->core = hk_core_new(&f->opts);
+    core_anew(f);
     arrive(f, 1, "a");
     settle(f, start(f, 1, 1), HARK_RETRY);
     for (uint64_t i = 2; hk_core_room(f->core) > 0; i++)
@@ -214,9 +213,8 @@ static void test_the_last_attempt_is_a_dead_letter(void **state)
 static void test_without_a_limit_it_is_tried_for_ever(void **state)
 {
     fixture *f = *state;
-    hk_core_free(f->core);
     f->opts.max_attempts = -1;
-    f->core = hk_core_new(&f->opts);
+    core_anew(f);
     arrive(f, 1, NULL);
     for (int64_t attempt = 1; attempt <= 100; attempt++) {
         assert_int_equal(settle(f, start(f, 1, attempt), HARK_RETRY), HARK_RETRY);
@@ -230,7 +228,7 @@ static void test_without_a_limit_it_is_tried_for_ever(void **state)
 static void test_settled_ranges_are_what_lies_between_open_items(void **state)
 {
     fixture *f = *state;
-    hk_item *items[8];
+    hk_lease items[8];
     for (uint64_t i = 1; i <= 4; i++)
         arrive(f, i * 2, NULL);
     hk_core_cover(f->core, 20);
@@ -267,7 +265,7 @@ static void test_an_item_that_moves_on_while_its_save_is_under_way_is_saved_agai
     settle(f, start(f, 1, 1), HARK_RETRY);
     save(f);
     f->clock += 10 * MS;
-    hk_item *head = start(f, 1, 2);
+    hk_lease head = start(f, 1, 2);
     arrive(f, 3, "a");
     settle(f, head, HARK_RETRY);
     begin_save(f); /* 1 is SAVING, 3 is BEHIND */
@@ -276,7 +274,7 @@ static void test_an_item_that_moves_on_while_its_save_is_under_way_is_saved_agai
     settle(f, start(f, 1, 3), HARK_ACK);
     begin_save(f);                       /* drops the row of 1 */
     settle(f, start(f, 2, 1), HARK_ACK); /* meanwhile */
-    hk_item *third = start(f, 3, 1);
+    hk_lease third = start(f, 3, 1);
     commit(f);
     assert_int_equal(f->disk.n_rows, 2);
     begin_save(f);
@@ -298,10 +296,10 @@ static void test_a_deferred_item_acked_while_its_row_is_on_its_way_is_dropped_la
 {
     fixture *f = *state;
     arrive(f, 1, "a");
-    (void)hk_core_settle(f->core, start(f, 1, 1), HARK_RETRY, 0, NULL, now(f));
+    (void)settle_in(f, start(f, 1, 1), HARK_RETRY, 0);
     save(f);
-    hk_item *head = start(f, 1, 2);
-    (void)hk_core_settle(f->core, head, HARK_RETRY, 0, NULL, now(f));
+    hk_lease head = start(f, 1, 2);
+    (void)settle_in(f, head, HARK_RETRY, 0);
     arrive(f, 2, "a"); /* to the ledger */
     save(f);
     head = start(f, 1, 3);
@@ -365,7 +363,7 @@ static void test_lanes_and_attempts_are_loaded(void **state)
     assert_int_equal(hk_core_due(f->core), f->clock + 10 * MS);
     arrive(f, 5, "a"); /* behind those in the ledger */
     f->clock += 10 * MS;
-    hk_item *head = start(f, 1, 2);
+    hk_lease head = start(f, 1, 2);
     settle(f, start(f, 4, 2), HARK_ACK);
     assert_idle(f);
     settle(f, head, HARK_ACK);
@@ -409,7 +407,7 @@ static void test_a_stored_time_farther_than_an_hour_is_not_trusted(void **state)
 static void test_rows_above_the_floor_are_not_read_twice(void **state)
 {
     fixture *f = *state;
-    hk_item *items[5];
+    hk_lease items[5];
     for (uint64_t i = 1; i <= 4; i++)
         arrive(f, i, NULL);
     for (uint64_t i = 1; i <= 4; i++)

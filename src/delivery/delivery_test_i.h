@@ -25,6 +25,8 @@ typedef struct disk {
     char keys[ROWS][4], errors[ROWS][24];
     size_t n_rows;
     size_t n_dead, n_attempts;
+    uint64_t gap_done;
+    hark_store_rerun rerun;
 } disk;
 
 typedef struct fixture {
@@ -66,7 +68,11 @@ static inline int set_up(void **state)
                              .window = 16,
                              .max_deferred = 100,
                              .retry_delay_ns = 10 * MS,
+                             .retry_max_ns = 1000 * MS,
                              .max_attempts = 3,
+                             .max_crashes = 3,
+                             .max_interruptions = 20,
+                             .seed = 1,
                              .drop = drop};
     f->core = hk_core_new(&f->opts);
     assert_non_null(f->core);
@@ -87,33 +93,51 @@ static inline void arrive(fixture *f, uint64_t seq, const char *key)
 {
     bool kept;
     void *p = payload_new(f);
-    assert_int_equal(hk_core_arrive(f->core, seq, key, p, &kept), HARK_OK);
+    assert_int_equal(hk_core_arrive(f->core, seq, key, p, now(f), &kept), HARK_OK);
     hk_core_cover(f->core, seq);
     if (!kept)
         drop(p);
 }
 
-static inline hk_item *start(fixture *f, uint64_t seq, int64_t attempt)
+static inline hk_started start_until(fixture *f, uint64_t seq, int64_t until)
 {
     hk_started s;
-    assert_true(hk_core_start(f->core, now(f), &s));
+    assert_true(hk_core_start(f->core, now(f), until, &s));
     assert_int_equal(s.seq, seq);
-    assert_int_equal(s.attempt, attempt);
     if (!s.payload)
-        hk_item_payload_set(f->core, s.item, payload_new(f));
-    assert_non_null(hk_item_payload(s.item));
-    return s.item;
+        assert_int_equal(hk_core_payload_set(f->core, s.lease, payload_new(f)), HARK_OK);
+    assert_non_null(hk_core_payload(f->core, s.lease));
+    return s;
+}
+
+static inline hk_lease start(fixture *f, uint64_t seq, int64_t attempt)
+{
+    hk_started s = start_until(f, seq, -1);
+    assert_int_equal(s.attempt, attempt);
+    assert_false(s.doomed);
+    return s.lease;
 }
 
 static inline void assert_idle(fixture *f)
 {
     hk_started s;
-    assert_false(hk_core_start(f->core, now(f), &s));
+    assert_false(hk_core_start(f->core, now(f), -1, &s));
 }
 
-static inline hark_verdict settle(fixture *f, hk_item *item, hark_verdict verdict)
+static inline hark_verdict settle_in(fixture *f, hk_lease lease, hark_verdict verdict,
+                                     int64_t delay)
 {
-    return hk_core_settle(f->core, item, verdict, -1, verdict ? "because" : NULL, now(f));
+    hark_verdict came;
+    assert_int_equal(
+        hk_core_settle(f->core, lease, verdict, delay, verdict ? "because" : NULL, now(f), &came),
+        HARK_OK);
+    return came;
+}
+
+/* A retry comes after 10 ms. */
+static inline hark_verdict settle(fixture *f, hk_lease lease, hark_verdict verdict)
+{
+    return settle_in(f, lease, verdict, 10 * MS);
 }
 
 static inline hk_core_facts facts(fixture *f)
@@ -180,6 +204,7 @@ static inline void commit(fixture *f)
         put_row(d, &s->put[i]);
     for (size_t i = 0; i < s->n_dead; i++)
         assert_non_null(s->dead[i].event); /* the bytes are at hand */
+    d->gap_done = s->gap_done > d->gap_done ? s->gap_done : d->gap_done;
     d->n_dead += s->n_dead;
     d->n_attempts += s->n_attempts;
     hk_core_saved(f->core, true);
@@ -191,13 +216,46 @@ static inline void save(fixture *f)
     commit(f);
 }
 
+/* What a crash that found this one running leaves: its row counts it, or a row that only counts. */
+static inline void count_on_disk(disk *d, uint64_t seq, int64_t crashes, int64_t interruptions)
+{
+    size_t at = 0;
+    while (at < d->n_rows && d->rows[at].sequence != seq)
+        at++;
+    hark_store_row row = {.sequence = seq, .state = HARK_ROW_COUNTS, .first_ns = 77};
+    if (at < d->n_rows) {
+        row = d->rows[at];
+        row.key = d->keys[at][0] ? d->keys[at] : NULL;
+    }
+    char key[sizeof d->keys[0]];
+    (void)snprintf(key, sizeof key, "%s", row.key ? row.key : "");
+    row.key = key;
+    row.crashes += crashes;
+    row.interruptions += interruptions;
+    row.error = crashes ? "SIGSEGV at 0x0" : row.error;
+    put_row(d, &row);
+}
+
+static inline const hark_store_row *row_on_disk(const disk *d, uint64_t seq)
+{
+    for (size_t i = 0; i < d->n_rows; i++)
+        if (d->rows[i].sequence == seq)
+            return &d->rows[i];
+    return NULL;
+}
+
+static inline void core_anew(fixture *f)
+{
+    hk_core_free(f->core);
+    f->core = hk_core_new(&f->opts);
+    assert_non_null(f->core);
+}
+
 /* The process ends without another word, and starts from what was committed. */
 static inline void restart(fixture *f)
 {
     disk *d = &f->disk;
-    hk_core_free(f->core);
-    f->core = hk_core_new(&f->opts);
-    assert_non_null(f->core);
+    core_anew(f);
     for (size_t i = 0; i < d->n_rows; i++) {
         d->rows[i].key = d->keys[i][0] ? d->keys[i] : NULL;
         d->rows[i].error = d->errors[i][0] ? d->errors[i] : NULL;
@@ -207,7 +265,8 @@ static inline void restart(fixture *f)
                                        .ret_settled = d->settled,
                                        .ret_n_settled = d->n_settled,
                                        .ret_rows = d->rows,
-                                       .ret_n_rows = d->n_rows};
+                                       .ret_n_rows = d->n_rows,
+                                       .ret_rerun = d->rerun};
     assert_int_equal(hk_core_load(f->core, &state, now(f)), HARK_OK);
 }
 

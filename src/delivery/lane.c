@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-hk_lane *hk_lane_find(hk_core *c, const char *key)
+hk_lane *hk_lane_find(const hk_core *c, const char *key)
 {
     if (!c->n_buckets)
         return NULL;
@@ -59,6 +59,48 @@ void hk_lane_append(hk_lane *lane, hk_item *item)
     else
         lane->first = item;
     lane->last = item;
+}
+
+void hk_lane_prepend(hk_lane *lane, hk_item *item)
+{
+    item->lane = lane;
+    item->lane_next = lane->first;
+    lane->first = item;
+    if (!lane->last)
+        lane->last = item;
+}
+
+/* Many are mostly redriven in order of sequence, so each is looked for from the one before. */
+void hk_lane_insert(hk_lane *lane, hk_item *item)
+{
+    hk_item *at = lane->redriven && lane->redriven->seq < item->seq ? lane->redriven : lane->first;
+    while (at && at->lane_next && at->lane_next->seq < item->seq)
+        at = at->lane_next;
+    if (!at || !at->lane_next) {
+        hk_lane_append(lane, item);
+    } else {
+        item->lane = lane;
+        item->lane_next = at->lane_next;
+        at->lane_next = item;
+    }
+    if (lane->first != item)
+        lane->redriven = item;
+}
+
+bool hk_lane_parks(const hk_core *c, const hk_lane *lane)
+{
+    if (!lane->first)
+        return false;
+    hk_state s = lane->first->state;
+    return (s == HK_DEAD && !HK_BUG(16)) || (s == HK_DYING && c->opts.park);
+}
+
+bool hk_lane_waits(const hk_core *c, const hk_lane *lane)
+{
+    if (!lane->first)
+        return false;
+    hk_state s = lane->first->state;
+    return s == HK_SAVING || s == HK_WAITING || hk_lane_parks(c, lane);
 }
 
 void hk_lane_free_if_empty(hk_core *c, hk_lane *lane)

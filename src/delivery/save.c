@@ -1,4 +1,5 @@
-/* save.c: the core's durable state: loading it, and collecting what a commit must change.
+/* save.c: collecting what a commit must change, and what follows from the commit. Loading is in
+ * load.c.
  *
  * The floor lies below the first open item; what was read above it and is not open is settled (or
  * in the ledger), so the settled ranges are the gaps between open items. A change that was
@@ -10,71 +11,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-static hark_err load_known(hk_core *c, const hark_store_consumer *state)
-{
-    c->known = calloc(state->ret_n_settled + 1, sizeof *c->known);
-    c->known_rows = calloc(state->ret_n_rows + 1, sizeof *c->known_rows);
-    if (!c->known || !c->known_rows)
-        return HARK_ENOMEM;
-    if (state->ret_n_settled)
-        memcpy(c->known, state->ret_settled, state->ret_n_settled * sizeof *c->known);
-    c->n_known = state->ret_n_settled;
-    for (size_t i = 0; i < state->ret_n_rows; i++)
-        if (state->ret_rows[i].sequence > state->ret_floor)
-            c->known_rows[c->n_known_rows++] = state->ret_rows[i].sequence;
-    return HARK_OK;
-}
-
-/* A stored time is only trusted so far: clocks jump. Handlers may ask for more than the policy's. */
-#define FARTHEST_DUE_NS (INT64_C(3600) * 1000000000)
-
-static int64_t clamp_due(const hk_core *c, const hark_store_row *row, hk_now now)
-{
-    int64_t left = row->due_ns - now.wall;
-    int64_t most =
-        c->opts.retry_delay_ns > FARTHEST_DUE_NS ? c->opts.retry_delay_ns : FARTHEST_DUE_NS;
-    return now.mono + (left < 0 ? 0 : left > most ? most : left);
-}
-
-static hark_err load_row(hk_core *c, const hark_store_row *row, hk_now now)
-{
-    hk_lane *lane = row->key ? hk_lane_take(c, row->key) : NULL;
-    hk_item *item = row->key && !lane ? NULL : hk_item_new(c, row->sequence);
-    if (!item)
-        return HARK_ENOMEM;
-    item->has_row = true;
-    item->attempts = row->attempts;
-    item->crashes = row->crashes;
-    item->interruptions = row->interruptions;
-    item->first_wall = row->first_ns;
-    item->error = hk_strdup(row->error);
-    item->due_wall = row->due_ns;
-    c->n_deferred++;
-    bool first = !lane || !lane->first;
-    if (lane)
-        hk_lane_append(lane, item);
-    if (!first) {
-        hk_item_move(item, HK_BEHIND);
-    } else if (row->state == HARK_ROW_RETRY) {
-        item->due = clamp_due(c, row, now);
-        hk_item_move(item, HK_WAITING);
-        hk_heap_push(&c->waiting, item);
-    } else {
-        hk_core_ready(c, item); /* what it waited behind is gone */
-    }
-    return HARK_OK;
-}
-
-hark_err hk_core_load(hk_core *c, const hark_store_consumer *state, hk_now now)
-{
-    c->covered = state->ret_floor;
-    c->highest = state->ret_highest;
-    hark_err err = load_known(c, state);
-    for (size_t i = 0; !err && i < state->ret_n_rows; i++)
-        err = load_row(c, &state->ret_rows[i], now);
-    return err;
-}
-
 hk_dirt hk_core_dirt(const hk_core *c)
 {
     if (c->urgent)
@@ -84,24 +20,25 @@ hk_dirt hk_core_dirt(const hk_core *c)
 
 static hark_err collect_settled(hk_core *c, hark_store_save *save)
 {
-    size_t n = c->n_known - c->at_known + 1;
-    for (const hk_item *item = c->open_first; item; item = item->next)
+    const hk_past *p = &c->past;
+    size_t n = p->n_settled - p->at_settled + 1;
+    for (const hk_item *item = c->open.first; item; item = item->next)
         n++;
     hark_store_range *ranges = calloc(n, sizeof *ranges);
     if (!ranges)
         return HARK_ENOMEM;
     uint64_t from = 0;
-    save->floor = c->open_first ? c->open_first->seq - 1 : c->covered;
-    for (const hk_item *item = c->open_first; item; item = item->next) {
+    save->floor = c->open.first ? c->open.first->seq - !HK_BUG(2) : c->covered;
+    for (const hk_item *item = c->open.first; item; item = item->next) {
         if (from && item->seq > from)
             ranges[save->n_settled++] = (hark_store_range){from, item->seq - 1};
         from = item->seq + 1;
     }
-    if (from && from <= c->covered)
+    if (from && from <= c->covered && !HK_BUG(10))
         ranges[save->n_settled++] = (hark_store_range){from, c->covered};
-    for (size_t i = c->at_known; i < c->n_known; i++) { /* not reached by reading yet */
-        hark_store_range r = c->known[i];
-        r.first = r.first > c->covered ? r.first : c->covered + 1;
+    for (size_t i = p->at_settled; i < p->n_settled; i++) { /* not reached by reading yet */
+        hark_store_range r = p->settled[i];
+        r.first = r.first > c->covered || HK_BUG(11) ? r.first : c->covered + 1;
         if (r.first <= r.last)
             ranges[save->n_settled++] = r;
     }
@@ -124,15 +61,19 @@ static const char *kept(const hk_core *c, const char *offset)
     return offset ? c->arena.data + (uintptr_t)offset - 1 : NULL;
 }
 
-static hark_row_state row_state(const hk_item *item)
+static hark_row_state row_state(const hk_core *c, const hk_item *item)
 {
-    return item->state == HK_SAVING || item->state == HK_WAITING ? HARK_ROW_RETRY : HARK_ROW_BEHIND;
+    if (item->state == HK_SAVING || item->state == HK_WAITING || item->timed)
+        return HARK_ROW_RETRY;
+    if (item->state == HK_DYING)
+        return HARK_ROW_DEAD;
+    return item->lane && hk_lane_parks(c, item->lane) ? HARK_ROW_PARKED : HARK_ROW_BEHIND;
 }
 
 static hark_store_row row_of(hk_core *c, const hk_item *item)
 {
     return (hark_store_row){.sequence = item->seq,
-                            .state = row_state(item),
+                            .state = row_state(c, item),
                             .attempts = item->attempts,
                             .crashes = item->crashes,
                             .interruptions = item->interruptions,
@@ -149,10 +90,10 @@ typedef struct arrays {
     hark_store_dead *dead;
 } arrays;
 
-static hark_err arrays_new(arrays *a, size_t n)
+static hark_err arrays_new(arrays *a, size_t n, size_t n_stale)
 {
     *a = (arrays){.put = calloc(n + 1, sizeof *a->put),
-                  .drop = calloc(n + 1, sizeof *a->drop),
+                  .drop = calloc(n + n_stale + 1, sizeof *a->drop),
                   .attempts = calloc(n + 1, sizeof *a->attempts),
                   .dead = calloc(n + 1, sizeof *a->dead)};
     if (a->put && a->drop && a->attempts && a->dead)
@@ -164,37 +105,59 @@ static hark_err arrays_new(arrays *a, size_t n)
     return HARK_ENOMEM;
 }
 
+static void collect_attempt(hk_core *c, const hk_item *item, hark_store_save *save, arrays *a)
+{
+    a->attempts[save->n_attempts++] = (hark_store_attempt){.sequence = item->seq,
+                                                           .number = item->attempts,
+                                                           .started_ns = item->started_wall,
+                                                           .ended_ns = item->ended_wall,
+                                                           .outcome = item->outcome,
+                                                           .error = keep(c, item->error)};
+}
+
+static void collect_dead(hk_core *c, const hk_item *item, hark_store_save *save, arrays *a)
+{
+    a->dead[save->n_dead++] = (hark_store_dead){.event = item->payload,
+                                                .reason = item->reason,
+                                                .error = keep(c, item->error),
+                                                .attempts = item->attempts,
+                                                .crashes = item->crashes,
+                                                .interruptions = item->interruptions,
+                                                .first_ns = item->first_wall,
+                                                .dead_ns = item->ended_wall};
+}
+
+/* Does its dead letter stay at the head of its lane? */
+static bool stays(const hk_core *c, const hk_item *item)
+{
+    return c->opts.park && item->lane;
+}
+
 static void collect_item(hk_core *c, hk_item *item, hark_store_save *save, arrays *a)
 {
     item->attempt_in_flight = item->attempted;
     item->attempted = false;
     item->in_flight = true;
     if (item->attempt_in_flight)
-        a->attempts[save->n_attempts++] =
-            (hark_store_attempt){.sequence = item->seq,
-                                 .number = item->attempts,
-                                 .started_ns = item->started_wall,
-                                 .ended_ns = item->ended_wall,
-                                 .outcome = item->verdict == HARK_REJECT ? "reject" : "retry",
-                                 .error = keep(c, item->error)};
-    if (item->state == HK_DYING) {
-        a->dead[save->n_dead++] =
-            (hark_store_dead){.event = item->payload,
-                              .reason = item->verdict == HARK_REJECT ? "rejected" : "max_attempts",
-                              .error = keep(c, item->error),
-                              .attempts = item->attempts,
-                              .first_ns = item->first_wall,
-                              .dead_ns = item->ended_wall};
-        item->saved_as = HK_AS_DEAD;
-    }
-    if (item->state == HK_GONE)
-        item->saved_as = HK_AS_DROP;
-    if (item->state == HK_GONE || (item->state == HK_DYING && item->has_row)) {
-        a->drop[save->n_drop++] = item->seq;
-    } else if (item->state != HK_DYING) {
+        collect_attempt(c, item, save, a);
+    if (item->state == HK_DYING)
+        collect_dead(c, item, save, a);
+    bool ends = item->state == HK_GONE || (item->state == HK_DYING && !stays(c, item));
+    if (!ends)
         a->put[save->n_put++] = row_of(c, item);
-        item->saved_as = HK_AS_PUT;
-    }
+    else if ((item->has_row || item->marked) && !(HK_BUG(3) && item->state == HK_GONE))
+        a->drop[save->n_drop++] = item->seq;
+    item->saved_as = item->state == HK_DYING  ? HK_AS_DEAD
+                     : item->state == HK_GONE ? HK_AS_DROP
+                                              : HK_AS_PUT;
+}
+
+/* Rows that an earlier run left and that nothing needs any more. */
+static void collect_stale(hk_core *c, hark_store_save *save, arrays *a)
+{
+    c->past.stale_in_flight = c->past.n_stale;
+    for (size_t i = HK_BUG(34); i < c->past.n_stale; i++)
+        a->drop[save->n_drop++] = c->past.stale[i];
 }
 
 /* The arena has its final place: offsets become pointers. */
@@ -231,11 +194,12 @@ hark_err hk_core_collect(hk_core *c, hark_store_save *ret)
     size_t n = 0;
     for (const hk_item *item = c->dirty_first; item; item = item->dirty_next)
         n++;
-    hark_store_save save = {.size = sizeof save, .highest = c->highest};
+    hark_store_save save = {.size = sizeof save, .highest = c->highest, .gap_done = c->gap_done};
     arrays a;
-    hark_err err = arrays_new(&a, n);
+    hark_err err = arrays_new(&a, n, c->past.n_stale);
     if (err)
         return err;
+    collect_stale(c, &save, &a);
     err = collect_settled(c, &save);
     for (hk_item *item = c->dirty_first; !err && item; item = item->dirty_next)
         collect_item(c, item, &save, &a);
@@ -254,22 +218,52 @@ hark_err hk_core_collect(hk_core *c, hark_store_save *ret)
     return HARK_OK;
 }
 
+static void commit_dead(hk_core *c, hk_item *item)
+{
+    c->n_extra -= !item->counted;
+    hk_item_drop_payload(c, item);
+    if (stays(c, item) && !HK_BUG(9)) {
+        hk_item_move(c, item, HK_DEAD);
+        return;
+    }
+    c->n_deferred -= item->has_row;
+    hk_item_move(c, item, HK_GONE);
+    hk_core_release(c, item);
+    hk_item_free(c, item);
+}
+
 static void commit_item(hk_core *c, hk_item *item, hk_saved_as as)
 {
+    item->attempt_in_flight = false;
     if (as == HK_AS_DEAD) {
-        c->n_deferred -= item->has_row;
-        hk_core_release(c, item);
-        hk_item_move(item, HK_GONE);
-        hk_item_free(c, item);
+        commit_dead(c, item);
     } else if (as == HK_AS_DROP) {
         hk_item_free(c, item);
     } else if (item->again) {
         item->again = false;
-        hk_item_dirty(c, item);
+        if (!HK_BUG(31))
+            hk_item_dirty(c, item);
     } else if (item->state == HK_SAVING) {
-        hk_item_move(item, HK_WAITING);
-        hk_heap_push(&c->waiting, item);
+        hk_core_wait(c, item);
     }
+}
+
+static void keep_dirty(hk_core *c, hk_item *item)
+{
+    item->again = false;
+    item->attempted |= item->attempt_in_flight && !HK_BUG(32);
+    hk_item_dirty(c, item);
+    c->urgent |= item->state == HK_SAVING || item->state == HK_DYING;
+}
+
+static void commit_rest(hk_core *c)
+{
+    hk_past *p = &c->past;
+    p->n_stale -= p->stale_in_flight;
+    if (p->n_stale)
+        memmove(p->stale, p->stale + p->stale_in_flight, p->n_stale * sizeof *p->stale);
+    if (c->gap_done == c->save.gap_done || HK_BUG(39))
+        c->gap_done = 0;
 }
 
 void hk_core_saved(hk_core *c, bool ok)
@@ -283,17 +277,15 @@ void hk_core_saved(hk_core *c, bool ok)
         hk_saved_as as = item->saved_as;
         item->saved_as = HK_AS_NOTHING;
         item->on_list = item->in_flight = false;
-        if (ok) {
-            item->attempt_in_flight = false;
+        if (ok || (HK_BUG(12) && item->state == HK_SAVING))
             commit_item(c, item, as);
-        } else {
-            item->again = false;
-            item->attempted |= item->attempt_in_flight;
-            hk_item_dirty(c, item);
-            c->urgent |= item->state == HK_SAVING || item->state == HK_DYING;
-        }
+        else
+            keep_dirty(c, item);
     }
-    if (!ok)
+    if (ok)
+        commit_rest(c);
+    else
         c->moved = true;
+    c->past.stale_in_flight = 0;
     hk_save_free(c);
 }

@@ -121,7 +121,8 @@ int64_t hark_event_dataversion(const hark_event *e)
 
 const void *hark_event_data(const hark_event *e, size_t *ret_len)
 {
-    *ret_len = e->data_len;
+    if (ret_len)
+        *ret_len = e->data_len;
     return e->data;
 }
 

@@ -52,12 +52,17 @@ typedef struct hk_tail {
     size_t max_bytes; /* and their bytes, but for the newest event */
     size_t bytes;     /* the admitting thread's */
     uint32_t *sizes;  /* likewise; by sequence modulo lap */
+    hk_mark *types; /* likewise a hash of the type, so that readers pass over events unseen; 0 = not
+                         known, as before hk_tail_know_types */
     _Alignas(HK_CACHELINE) hk_mark visible; /* last sequence shown */
     hk_mark oldest;                         /* first one kept */
+    hk_mark know_types;
 } hk_tail;
 
 hark_err hk_tail_init(hk_tail *t, size_t events, size_t bytes);
 void hk_tail_free(hk_tail *t); /* a zeroed one is fine */
+/* There are readers of few types among many: what is admitted from now on is noted by its type. */
+void hk_tail_know_types(hk_tail *t);
 /* The log goes on after `seq`; nothing is kept yet. */
 void hk_tail_start(hk_tail *t, uint64_t seq);
 static inline bool hk_tail_slot_free(hk_tail *t, uint64_t seq)

@@ -19,7 +19,8 @@ hark_err hk_tail_init(hk_tail *t, size_t events, size_t bytes)
     t->ring = hk_seqring_new(2 * events, drop);
     t->lap = t->ring ? hk_seqring_capacity(t->ring) : 1;
     t->sizes = calloc(t->lap, sizeof *t->sizes);
-    if (!t->ring || !t->sizes) {
+    t->types = calloc(t->lap, sizeof *t->types);
+    if (!t->ring || !t->sizes || !t->types) {
         hk_tail_free(t);
         return HARK_ENOMEM;
     }
@@ -31,7 +32,13 @@ void hk_tail_free(hk_tail *t)
 {
     hk_seqring_free(t->ring);
     free(t->sizes);
+    free(t->types);
     *t = (hk_tail){0};
+}
+
+void hk_tail_know_types(hk_tail *t)
+{
+    hk_mark_set(&t->know_types, 1);
 }
 
 void hk_tail_start(hk_tail *t, uint64_t seq)
@@ -52,12 +59,20 @@ hark_event *hk_tail_filled(hk_tail *t, uint64_t seq)
     return (hark_event *)(void *)hk_seqring_peek(t->ring, seq);
 }
 
+static uint64_t type_hash(const char *type, size_t len)
+{
+    return hk_hash(type, len) | 1;
+}
+
 void hk_tail_admit(hk_tail *t, uint64_t seq, const hark_event *e)
 {
     uint64_t oldest = hk_mark_get(&t->oldest);
     uint32_t size = (uint32_t)hk_event_footprint(e);
     t->bytes += size;
     t->sizes[seq & (t->lap - 1)] = size;
+    if (HK_UNLIKELY(hk_mark_get(&t->know_types)))
+        hk_mark_set(&t->types[seq & (t->lap - 1)],
+                    type_hash(hark_event_type(e), hk_event_type_len(e)));
     while (seq - oldest >= t->capacity || (t->bytes > t->max_bytes && oldest < seq)) {
         t->bytes -= t->sizes[oldest & (t->lap - 1)];
         hk_seqring_evict(t->ring, oldest);
@@ -103,12 +118,40 @@ static void read_down(hk_tail *t, const hark_store_query *q, hark_store_page *re
     ret->covered = seq + 1;
 }
 
+/* What a walk knows of types by their hashes: the only one that it wants, or some that it has found
+ * not to be wanted. */
+enum { UNWANTED = 64 };
+typedef struct known_types {
+    uint64_t only; /* 0 = the pattern has wildcards */
+    uint64_t unwanted[UNWANTED];
+} known_types;
+
+/* Is the event at a position of a type that is not wanted? Only if that is certain: the look at the
+ * position comes second, so the hash was not of the lap after it. *ret_hash is 0 when not known. */
+static bool pass_over(hk_tail *t, uint64_t seq, const known_types *x, uint64_t *ret_hash)
+{
+    uint64_t hash = hk_mark_get(&t->types[seq & (t->lap - 1)]);
+    *ret_hash = hash;
+    if (!hash || (x->only ? x->only == hash : x->unwanted[hash >> 1 & (UNWANTED - 1)] != hash))
+        return false;
+    return hk_seqring_has(t->ring, seq);
+}
+
+static void learn(known_types *x, uint64_t hash, const hark_store_query *q, const hark_event *e)
+{
+    if (hash && q->pattern && !hark_pattern_match(q->pattern, hark_event_type(e)))
+        x->unwanted[hash >> 1 & (UNWANTED - 1)] = hash;
+}
+
 static void read_up(hk_tail *t, const hark_store_query *q, hark_store_page *ret)
 {
     uint64_t visible = hk_mark_get(&t->visible), oldest = hk_mark_get(&t->oldest);
     uint64_t high = q->before && q->before - 1 < visible ? q->before - 1 : visible;
-    uint64_t seq = q->after + 1;
+    uint64_t seq = q->after + 1, hash;
     size_t bytes = 0;
+    known_types types = {0};
+    if (q->pattern && !strchr(q->pattern, '*'))
+        types.only = type_hash(q->pattern, strlen(q->pattern));
     if (seq < oldest) {
         ret->gap = oldest - 1 < high ? oldest - 1 : high;
         seq = ret->gap + 1;
@@ -118,6 +161,8 @@ static void read_up(hk_tail *t, const hark_store_query *q, hark_store_page *ret)
             ret->end = 0;
             break;
         }
+        if (pass_over(t, seq, &types, &hash))
+            continue;
         hark_event *e = hk_tail_get(t, seq);
         if (!e && ret->n == 0) { /* evicted meanwhile: the gap is longer */
             ret->gap = seq;
@@ -130,9 +175,10 @@ static void read_up(hk_tail *t, const hark_store_query *q, hark_store_page *ret)
         if (hk_query_wants(q, e)) {
             ret->events[ret->n++] = e;
             bytes += hk_event_footprint(e);
-        } else {
-            hark_event_unref(e);
+            continue;
         }
+        learn(&types, hash, q, e);
+        hark_event_unref(e);
     }
     ret->covered = seq - 1;
 }

@@ -129,14 +129,35 @@ static void wake(int fd)
     (void)n;
 }
 
-static void on_signal(int sig)
+/* How often SIGTERM and SIGINT came while it waits: from others, and from hark_supervise, which
+ * passes on what the service manager has perhaps sent to this process as well: that counts once. */
+static hk_count asked[2][2];
+
+static bool is_second(int sig, const siginfo_t *si)
+{
+    uint64_t supervisor = hk_mark_get(&hk_supervisor);
+    bool passed_on = supervisor && si->si_code <= 0 && (uint64_t)si->si_pid == supervisor;
+    return hk_count_add(&asked[sig == SIGINT][passed_on], 1) > 1;
+}
+
+static void on_signal(int sig, siginfo_t *si, void *context)
 {
     int saved = errno;
     uint64_t fd = hk_mark_get(&signal_fd);
-    (void)sig;
-    if (fd)
+    (void)context;
+    if (is_second(sig, si)) {
+        (void)signal(sig, SIG_DFL);
+        (void)raise(sig); /* when this handler returns */
+    } else if (fd) {
         wake((int)fd - 1);
+    }
     errno = saved;
+}
+
+static void forget_signals(void)
+{
+    for (int i = 0; i < 4; i++)
+        (void)hk_count_sub(&asked[i / 2][i % 2], hk_count_get(&asked[i / 2][i % 2]));
 }
 
 void hark_app_quit(hark_app *app)
@@ -156,7 +177,7 @@ static void await_quit(int fd)
  * end. */
 hark_err hark_app_run(hark_app *app, hark_errinfo *ei)
 {
-    struct sigaction sa = {.sa_handler = on_signal, .sa_flags = (int)SA_RESETHAND}, term, intr;
+    struct sigaction sa = {.sa_sigaction = on_signal, .sa_flags = SA_SIGINFO}, term, intr;
     if (!hk_role_may_block())
         return hk_fail(ei, HARK_EWRONGTHREAD, "hark_app_run blocks; this thread must not");
     hark_err err = may_start(app, ei);
@@ -168,6 +189,7 @@ hark_err hark_app_run(hark_app *app, hark_errinfo *ei)
     sigemptyset(&both);
     sigaddset(&both, SIGTERM);
     sigaddset(&both, SIGINT);
+    forget_signals();
     hk_mark_set(&signal_fd, (uint64_t)app->quit_fd + 1);
     sigaction(SIGTERM, &sa, &term);
     sigaction(SIGINT, &sa, &intr);

@@ -33,7 +33,10 @@ void hark_store_consumer_clear(hark_store_consumer *c)
     }
     free(c->ret_rows);
     free(c->ret_settled);
+    free(c->ret_pattern);
+    free(c->ret_policy);
     c->ret_rows = NULL;
     c->ret_settled = NULL;
+    c->ret_pattern = c->ret_policy = NULL;
     c->ret_n_rows = c->ret_n_settled = 0;
 }

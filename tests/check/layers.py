@@ -17,7 +17,7 @@ RULES = {
     "store/postgres": ({"base", "event"}, {"error", "event", "store"}, {"libpq-fe.h"}),
     "store/redis": ({"base", "event"}, {"error", "event", "store"}, {"hiredis/"}),
     "bus": ({"base", "event", "delivery", "store"},
-            {"error", "version", "event", "store", "bus"}, set()),
+            {"error", "version", "event", "store", "bus", "operate", "supervise"}, set()),
     "http": ({"base", "json"}, {"error", "version", "event", "json", "bus", "http"},
              {"microhttpd.h"}),
     "hub": ({"base", "event", "bus", "http"}, {"*"}, {"curl/"}),

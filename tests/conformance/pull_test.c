@@ -37,7 +37,7 @@ static void test_pulled_deliveries_are_settled_one_by_one(void **state)
     assert_ok(f, hark_settle(&d, NULL)); /* ack is the default */
     d = next(f, sub, first, 2);
     assert_ok(f, hark_settle(&d, NULL));
-    WAIT_UNTIL(stats_of(sub).position == first + 2);
+    WAIT_UNTIL(stats_of(sub).position >= first + 2);
     hark_sub_stats s = stats_of(sub);
     assert_u64(s.delivered, 4);
     assert_u64(s.acked, 2);

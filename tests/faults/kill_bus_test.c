@@ -378,9 +378,13 @@ static void audit_dead_letters(campaign *c)
     }
     int64_t dead = ask(db, "SELECT count(*) FROM dead_letters");
     int64_t open = ask(db, "SELECT count(*) FROM deliveries");
+    int64_t announced = ask(db, "SELECT count(*) FROM events e JOIN types t ON t.id = e.type_id "
+                                "WHERE t.name = 'dead_letter'");
     sqlite3_close(db);
     KIT_CHECK(dead == expected, "expected %lld dead letters, got %lld", (long long)expected,
               (long long)dead);
+    KIT_CHECK(announced == expected, "%lld dead letters, and %lld of them are announced",
+              (long long)dead, (long long)announced);
     KIT_CHECK(open == 0, "%lld deliveries are still open", (long long)open);
     printf("%lld dead letters\n", (long long)dead);
 }

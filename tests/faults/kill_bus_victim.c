@@ -108,7 +108,7 @@ static void publish_batch(uint64_t first, unsigned count)
 {
     work w[WORK_BATCH];
     hark_event_spec s[WORK_BATCH];
-    const hark_event_spec *p[WORK_BATCH];
+    const hark_event_spec *p[WORK_BATCH] = {NULL};
     hark_receipt r[WORK_BATCH];
     for (unsigned i = 0; i < count; i++) {
         work_make(first + i, first, count, &w[i]);
@@ -171,7 +171,7 @@ static hark_sub *consume(void)
     if (hark_subscribe(bus, WORK_TYPE, handle, NULL,
                        HARK_OPTS(hark_sub_opts, .consumer = WORK_CONSUMER, .workers = 4,
                                  .start = HARK_START_FIRST, .retry_delay_ms = 10,
-                                 .max_attempts = WORK_ATTEMPTS),
+                                 .max_attempts = WORK_ATTEMPTS, .max_interruptions = 1000000),
                        &sub, &ei))
         kit_fail("hark_subscribe: %s", ei.text);
     return sub;

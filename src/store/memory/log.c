@@ -28,20 +28,18 @@ static hark_err mem_open(const char *rest, const hark_store_opts *opts, const ha
         return hk_fail(ei, HARK_ENOMEM, "no memory to retain %zu events", opts->retain_events);
     }
     s->host = *host;
-    s->next_consumer = 1;
     hk_random(s->log_id, sizeof s->log_id);
     hk_mem_index_init(&s->index, s->tail.lap);
-    pthread_mutex_init(&s->ledger_lock, NULL);
+    hk_mem_ledger_init(&s->ledger);
     *ret = s;
     return HARK_OK;
 }
 
 static void mem_close(hark_store *s)
 {
-    hk_mem_ledger_free(s);
+    hk_mem_ledger_free(&s->ledger);
     hk_mem_index_free(&s->index);
     hk_tail_free(&s->tail);
-    pthread_mutex_destroy(&s->ledger_lock);
     free(s);
 }
 
@@ -151,6 +149,14 @@ static uint64_t settle_visible(hark_store *s)
     return hk_mark_get(&s->tail.visible);
 }
 
+uint64_t hk_mem_wait_visible(hark_store *s)
+{
+    uint64_t claimed = claimed_sequence(hk_mark_look(&s->claimed));
+    while (hk_mark_get(&s->tail.visible) < claimed)
+        sched_yield(); /* whoever fills a slot sees to it that it is sealed */
+    return hk_mark_get(&s->tail.visible);
+}
+
 static bool same(const hark_event *a, const hark_event *b)
 {
     return strcmp(hark_event_id(a), hark_event_id(b)) == 0 &&
@@ -257,6 +263,20 @@ static hark_err mem_read(hark_store *s, const hark_store_query *q, hark_store_pa
     return HARK_OK;
 }
 
+static hark_err mem_count(hark_store *s, const hark_store_query *q, uint64_t *ret, hark_errinfo *ei)
+{
+    (void)ei;
+    uint64_t visible = settle_visible(s), oldest = hk_mark_get(&s->tail.oldest), n = 0;
+    uint64_t high = q->before && q->before - 1 < visible ? q->before - 1 : visible;
+    for (uint64_t seq = q->after + 1 > oldest ? q->after + 1 : oldest; seq <= high; seq++) {
+        hark_event *e = hk_tail_get(&s->tail, seq); /* NULL: overwritten meanwhile */
+        n += e && hk_query_wants(q, e);
+        hark_event_unref(e);
+    }
+    *ret = n;
+    return HARK_OK;
+}
+
 static hark_err mem_begin(hark_store *s, hark_errinfo *ei)
 {
     (void)s, (void)ei;
@@ -281,4 +301,17 @@ const hark_store_ops hk_store_memory = {
     .read = mem_read,
     .consumer_open = hk_mem_consumer_open,
     .consumer_save = hk_mem_consumer_save,
+    .consumer_reset = hk_mem_consumer_reset,
+    .consumer_pause = hk_mem_consumer_pause,
+    .consumers = hk_mem_consumers,
+    .letters = hk_mem_letters,
+    .attempts = hk_mem_attempts,
+    .letter_redrive = hk_mem_letter_redrive,
+    .letter_discard = hk_mem_letter_discard,
+    .schedule_add = hk_mem_schedule_add,
+    .schedule_drop = hk_mem_schedule_drop,
+    .schedules = hk_mem_schedules,
+    .replay_put = hk_mem_replay_put,
+    .replays = hk_mem_replays,
+    .count = mem_count,
 };

@@ -1,9 +1,10 @@
 /* memory_i.h: the parts of the memory store: log.c (the ring of events), dedupe.c (source and id to
- * sequence), ledger.c (consumers). */
+ * sequence), and the ledger, see ledger_i.h. */
 #ifndef HK_STORE_MEMORY_I_H
 #define HK_STORE_MEMORY_I_H
 
 #include "event/event.h"
+#include "store/memory/ledger_i.h"
 #include "store/memory/memory.h"
 
 /* Source and id to sequence, over the events retained; made when the first event comes that brings
@@ -16,25 +17,6 @@ typedef struct hk_mem_index {
     size_t mask;          /* of both arrays: heads has twice as many */
 } hk_mem_index;
 
-typedef struct hk_mem_consumer {
-    struct hk_mem_consumer *next;
-    char *name, *pattern, *policy;
-    uint64_t id, generation, floor, highest;
-    hark_store_range *settled;
-    size_t n_settled;
-    hark_store_row *rows; /* ascending */
-    size_t n_rows;
-} hk_mem_consumer;
-
-/* A dead letter. The newest of them are kept. */
-enum { HK_MEM_LETTERS = 1024 };
-typedef struct hk_mem_letter {
-    uint64_t consumer;
-    hark_event *event;
-    char *reason, *error;
-    int64_t attempts, first_ns, dead_ns;
-} hk_mem_letter;
-
 struct hark_store {
     hark_store_host host;
     hk_tail tail;
@@ -42,12 +24,13 @@ struct hark_store {
     _Alignas(HK_CACHELINE) hk_mark claimed; /* see log.c */
     int64_t last_recorded;                  /* the sealing thread's */
     _Alignas(HK_CACHELINE) hk_mem_index index;
-    pthread_mutex_t ledger_lock;
-    hk_mem_consumer *consumers;
-    hk_mem_letter letters[HK_MEM_LETTERS]; /* a ring */
-    uint64_t n_letters;                    /* ever */
-    uint64_t next_consumer;
+    hk_mem_ledger ledger;
 };
+
+/* log.c */
+/* For the writer: waits, without sealing, until what was published so far is visible: the last
+ * sequence of it. Not under the ledger's lock. */
+uint64_t hk_mem_wait_visible(hark_store *s);
 
 /* dedupe.c */
 void hk_mem_index_init(hk_mem_index *x, size_t capacity);
@@ -56,10 +39,5 @@ void hk_mem_index_free(hk_mem_index *x);
 hark_event *hk_mem_index_find(hark_store *s, const hark_event *e);
 /* Under the lock: takes in what has become visible. HARK_ENOMEM when it cannot be made. */
 hark_err hk_mem_index_update(hark_store *s);
-
-/* ledger.c */
-hark_err hk_mem_consumer_open(hark_store *s, hark_store_consumer *c, hark_errinfo *ei);
-hark_err hk_mem_consumer_save(hark_store *s, const hark_store_save *save, hark_errinfo *ei);
-void hk_mem_ledger_free(hark_store *s);
 
 #endif

@@ -53,6 +53,8 @@ static hark_err next_subject_version(hark_store *s, const struct hk_text *subjec
         return HARK_ESTORE;
     sqlite3_bind_text(st, 1, subject->s, (int)subject->len, SQLITE_STATIC);
     hark_err err = hk_conn_int(&s->conn, st, 0, &last, ei);
+    if (!err && s->subjects_kept)
+        err = hk_trim_version(s, subject->s, subject->len, &last, ei);
     if (!err)
         *ret = last + 1;
     return err;
@@ -144,10 +146,9 @@ static hark_err repeated(hark_store *s, hark_store_append *a, const hk_row *r, i
                    (unsigned long long)a->ret_sequence);
 }
 
-static hark_err check_size(hark_store *s, const hk_row *r, hark_errinfo *ei)
+hark_err hk_append_size(hark_store *s, size_t len, hark_errinfo *ei)
 {
     int limit = sqlite3_limit(s->conn.db, SQLITE_LIMIT_LENGTH, -1) - (1 << 20);
-    size_t len = r->text[HK_ROW_DATA].len;
     if (HK_LIKELY(limit > 0 && len <= (size_t)limit))
         return HARK_OK;
     return hk_fail(ei, HARK_ETOOBIG, "an event with %zu bytes of data; SQLite keeps at most %d",
@@ -159,7 +160,7 @@ static hark_err append_one(hark_store *s, hark_store_append *a, hark_errinfo *ei
     hk_row r;
     numbers n = {0};
     hk_row_of(a->event, &r);
-    hark_err err = check_size(s, &r, ei);
+    hark_err err = hk_append_size(s, r.text[HK_ROW_DATA].len, ei);
     if (!err)
         err = intern(s, &r, &n, ei);
     if (!err && r.text[HK_ROW_SUBJECT].s)

@@ -114,6 +114,15 @@ sqlite3_stmt *hk_conn_stmt(hk_conn *c, hk_sql which, hark_errinfo *ei)
     return HK_LIKELY(c->stmts[which] != NULL) ? c->stmts[which] : prepare(c, which, ei);
 }
 
+hark_err hk_conn_get(hk_conn *c, hk_sql which, sqlite3_stmt **ret, hark_errinfo *ei)
+{
+    *ret = hk_conn_stmt(c, which, ei);
+    if (HK_LIKELY(*ret != NULL))
+        return HARK_OK;
+    hark_err err = hk_sqlite_err(sqlite3_extended_errcode(c->db));
+    return err ? err : HARK_EINTERNAL;
+}
+
 hark_err hk_conn_step(hk_conn *c, sqlite3_stmt *st, bool *ret_row, const char *doing,
                       hark_errinfo *ei)
 {

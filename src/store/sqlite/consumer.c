@@ -2,6 +2,7 @@
  * a new consumer's start is resolved against the log as this group leaves it. */
 #include "store/sqlite/store_i.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -9,7 +10,18 @@
 enum { START_NOW, START_FIRST, START_SEQUENCE, START_TIME };
 
 /* Columns of HK_SQL_CONSUMER_FIND. */
-enum { C_ID, C_PATTERN, C_POLICY, C_CREATED, C_GENERATION, C_FLOOR, C_HIGHEST, C_SETTLED };
+enum {
+    C_ID,
+    C_PATTERN,
+    C_POLICY,
+    C_CREATED,
+    C_GENERATION,
+    C_FLOOR,
+    C_HIGHEST,
+    C_SETTLED,
+    C_PAUSED,
+    C_RERUN
+};
 
 /* Columns of HK_SQL_DELIVERIES. */
 enum { D_SEQ, D_STATE, D_ATTEMPTS, D_CRASHES, D_INTERRUPTIONS, D_DUE, D_FIRST, D_KEY, D_ERROR };
@@ -20,44 +32,62 @@ static hark_err number(hark_store *s, hk_sql which, int64_t *ret, hark_errinfo *
     return st ? hk_conn_int(&s->conn, st, 0, ret, ei) : HARK_ESTORE;
 }
 
-/* The floor of a consumer that starts at `c->start`: all up to it counts as settled. */
-static hark_err start_floor(hark_store *s, const hark_store_consumer *c, uint64_t *ret,
-                            hark_errinfo *ei)
+hark_err hk_start_floor(hark_store *s, const hk_start *at, uint64_t *ret, hark_errinfo *ei)
 {
     int64_t first = 0;
-    uint64_t at = 0;
+    uint64_t begin = 0;
     hark_err err = HARK_OK;
     *ret = s->now.last;
-    switch (c->start) {
+    switch (at->start) {
     case START_NOW:
         return HARK_OK;
     case START_SEQUENCE:
-        if (c->start_sequence > HARK_SEQ_MAX)
+        if (at->sequence > HARK_SEQ_MAX)
             return hk_fail(ei, HARK_EINVAL, "consumer %s: start_sequence is over 2^53 - 1",
-                           c->name);
-        *ret = c->start_sequence ? c->start_sequence - 1 : 0;
+                           at->name);
+        *ret = at->sequence ? at->sequence - 1 : 0;
         return HARK_OK;
     case START_FIRST:
     case START_TIME:
         err = number(s, HK_SQL_FIRST_SEQ, &first, ei);
         break;
     default:
-        return hk_fail(ei, HARK_EINVAL, "consumer %s: %lld is not a hark_start", c->name,
-                       (long long)c->start);
+        return hk_fail(ei, HARK_EINVAL, "consumer %s: %lld is not a hark_start", at->name,
+                       (long long)at->start);
     }
     if (err || first == 0)
         return err;
-    at = (uint64_t)first;
-    if (c->start == START_TIME)
-        err = hk_seek_time(&s->conn, c->start_time_ns, at, s->now.last, &at, ei);
-    *ret = at - 1;
+    begin = (uint64_t)first;
+    if (at->start == START_TIME)
+        err = hk_seek_time(&s->conn, at->time_ns, begin, s->now.last, &begin, ei);
+    *ret = begin - 1;
     return err;
+}
+
+bool hk_rerun_columns(sqlite3_stmt *st, int col, hark_store_rerun *ret)
+{
+    const char *id;
+    *ret = (hark_store_rerun){.from = (uint64_t)sqlite3_column_int64(st, col + 1),
+                              .upto = (uint64_t)sqlite3_column_int64(st, col + 2),
+                              .rate = sqlite3_column_int64(st, col + 3),
+                              .started_ns = sqlite3_column_int64(st, col + 4)};
+    if (!hk_column_str(st, col, &id))
+        return false;
+    if (id)
+        (void)snprintf(ret->id, sizeof ret->id, "%s", id);
+    return true;
+}
+
+static hark_err no_memory(const hark_store_consumer *c, hark_errinfo *ei)
+{
+    return hk_fail(ei, HARK_ENOMEM, "no memory for the state of consumer %s", c->name);
 }
 
 static hark_err add(hark_store *s, hark_store_consumer *c, hark_errinfo *ei)
 {
     uint64_t floor;
-    hark_err err = start_floor(s, c, &floor, ei);
+    hk_start at = {c->name, c->start, c->start_sequence, c->start_time_ns};
+    hark_err err = hk_start_floor(s, &at, &floor, ei);
     sqlite3_stmt *st = err ? NULL : hk_conn_stmt(&s->conn, HK_SQL_CONSUMER_ADD, ei);
     if (!st)
         return err ? err : HARK_ESTORE;
@@ -76,7 +106,9 @@ static hark_err add(hark_store *s, hark_store_consumer *c, hark_errinfo *ei)
     c->ret_created = 1;
     c->ret_generation = 1;
     c->ret_floor = c->ret_highest = floor;
-    return HARK_OK;
+    c->ret_pattern = hk_strdup(c->pattern);
+    c->ret_policy = hk_strdup(c->policy);
+    return c->ret_pattern && c->ret_policy ? HARK_OK : no_memory(c, ei);
 }
 
 static hark_err damaged(const hark_store *s, const hark_store_consumer *c, hark_errinfo *ei)
@@ -96,11 +128,14 @@ static hark_err load_state(hark_store *s, sqlite3_stmt *st, hark_store_consumer 
     c->ret_generation = (uint64_t)sqlite3_column_int64(st, C_GENERATION);
     c->ret_floor = (uint64_t)sqlite3_column_int64(st, C_FLOOR);
     c->ret_highest = (uint64_t)sqlite3_column_int64(st, C_HIGHEST);
+    c->ret_paused = sqlite3_column_int64(st, C_PAUSED);
+    if (!hk_rerun_columns(st, C_RERUN, &c->ret_rerun))
+        return no_memory(c, ei);
     if (len == 0)
         return HARK_OK;
     hark_err err = hk_ranges_decode(c->ret_floor, settled, len, &c->ret_settled, &c->ret_n_settled);
     if (err == HARK_ENOMEM)
-        return hk_fail(ei, err, "no memory for the state of consumer %s", c->name);
+        return no_memory(c, ei);
     return err ? damaged(s, c, ei) : HARK_OK;
 }
 
@@ -157,6 +192,23 @@ static hark_err load_rows(hark_store *s, hark_store_consumer *c, hark_errinfo *e
     return err;
 }
 
+static hark_err load_gap(hark_store *s, hark_store_consumer *c, hark_errinfo *ei)
+{
+    sqlite3_stmt *st;
+    bool row = false;
+    hark_err err = hk_conn_get(&s->conn, HK_SQL_GAPS, &st, ei);
+    if (err)
+        return err;
+    sqlite3_bind_int64(st, 1, (int64_t)c->ret_id);
+    err = hk_conn_step(&s->conn, st, &row, "loading a consumer's gaps", ei);
+    if (!err && row) {
+        c->ret_gap_from = (uint64_t)sqlite3_column_int64(st, 0);
+        c->ret_gap_to = (uint64_t)sqlite3_column_int64(st, 1);
+    }
+    sqlite3_reset(st);
+    return err;
+}
+
 static hark_err update(hark_store *s, const hark_store_consumer *c, hark_errinfo *ei)
 {
     sqlite3_stmt *st = hk_conn_stmt(&s->conn, HK_SQL_CONSUMER_UPDATE, ei);
@@ -168,54 +220,78 @@ static hark_err update(hark_store *s, const hark_store_consumer *c, hark_errinfo
     return hk_conn_run(&s->conn, st, "updating a consumer", ei);
 }
 
-static hark_err compare(sqlite3_stmt *st, const hark_store_consumer *c, bool *ret_differs,
-                        hark_errinfo *ei)
+/* Pattern and policy as they will be registered after this call. */
+static hark_err load_terms(sqlite3_stmt *st, hark_store_consumer *c, bool *ret_differs,
+                           hark_errinfo *ei)
 {
     const char *pattern = (const char *)sqlite3_column_text(st, C_PATTERN);
     const char *policy = (const char *)sqlite3_column_text(st, C_POLICY);
     if (!pattern || !policy)
-        return hk_fail(ei, HARK_ENOMEM, "no memory to compare consumer %s", c->name);
-    *ret_differs = strcmp(pattern, c->pattern) != 0 || strcmp(policy, c->policy) != 0;
+        return no_memory(c, ei);
+    *ret_differs = !c->find && (strcmp(pattern, c->pattern) != 0 || strcmp(policy, c->policy) != 0);
     if (*ret_differs && !c->update)
         return hk_fail(ei, HARK_ECONFLICT,
                        "consumer %s is registered for %.100s with %.100s; register it so, set "
                        ".update, or choose another name",
                        c->name, pattern, policy);
-    return HARK_OK;
+    c->ret_pattern = hk_strdup(*ret_differs ? c->pattern : pattern);
+    c->ret_policy = hk_strdup(*ret_differs ? c->policy : policy);
+    return c->ret_pattern && c->ret_policy ? HARK_OK : no_memory(c, ei);
 }
 
 static hark_err load(hark_store *s, sqlite3_stmt *st, hark_store_consumer *c, hark_errinfo *ei)
 {
     bool differs = false;
-    hark_err err = compare(st, c, &differs, ei);
+    hark_err err = load_terms(st, c, &differs, ei);
     if (!err)
         err = load_state(s, st, c, ei);
     sqlite3_reset(st);
     if (!err)
         err = load_rows(s, c, ei);
+    if (!err)
+        err = load_gap(s, c, ei);
     if (!err && differs)
         err = update(s, c, ei);
     return err;
 }
 
-hark_err hk_sqlite_consumer_open(hark_store *s, hark_store_consumer *c, hark_errinfo *ei)
+static void clear_results(hark_store_consumer *c)
 {
-    sqlite3_stmt *st = hk_conn_stmt(&s->conn, HK_SQL_CONSUMER_FIND, ei);
-    bool row = false;
     c->ret_settled = NULL;
     c->ret_rows = NULL;
     c->ret_n_settled = c->ret_n_rows = 0;
+    c->ret_pattern = c->ret_policy = NULL;
+    c->ret_paused = 0;
+    c->ret_rerun = (hark_store_rerun){0};
+    c->ret_gap_from = c->ret_gap_to = 0;
+}
+
+static hark_err add_unless_find(hark_store *s, hark_store_consumer *c, hark_errinfo *ei)
+{
+    if (c->find)
+        return hk_fail(ei, HARK_ENOTFOUND,
+                       "no consumer %s is registered in %s; check the name, or subscribe with it",
+                       c->name, s->path);
+    return add(s, c, ei);
+}
+
+hark_err hk_sqlite_consumer_open(hark_store *s, hark_store_consumer *c, hark_errinfo *ei)
+{
+    sqlite3_stmt *st;
+    bool row = false;
+    clear_results(c);
     if (!s->in_group)
         return hk_fail(ei, HARK_EINTERNAL, "consumer_open outside of a group");
-    if (!st)
-        return HARK_ESTORE;
+    hark_err err = hk_conn_get(&s->conn, HK_SQL_CONSUMER_FIND, &st, ei);
+    if (err)
+        return err;
     hk_bind_str(st, 1, c->name);
-    hark_err err = hk_conn_step(&s->conn, st, &row, "looking up a consumer", ei);
+    err = hk_conn_step(&s->conn, st, &row, "looking up a consumer", ei);
     if (!err && row)
         err = load(s, st, c, ei);
     sqlite3_reset(st);
     if (!err && !row)
-        err = add(s, c, ei);
+        err = add_unless_find(s, c, ei);
     if (err)
         hark_store_consumer_clear(c);
     return err;

@@ -41,17 +41,19 @@ void hk_group_rollback(hark_store *s)
         hk_conn_do(&s->conn, HK_SQL_ROLLBACK, "rolling back", NULL) != HARK_OK)
         s->broken = HARK_ESTORE;
     s->now = s->kept;
+    hk_trim_forget(s);
     for (size_t i = 0; i < HK_NAME_KINDS; i++)
         hk_intern_rollback(&s->names[i]);
 }
 
 static void publish(hark_store *s)
 {
-    if (s->now.last == s->kept.last)
+    if (s->now.last != s->kept.last && s->now.first == 0)
+        s->now.first = s->kept.last + 1;
+    if (s->now.last == s->kept.last && s->now.first == s->kept.first)
         return;
     pthread_mutex_lock(&s->lock_public);
-    if (s->first_public == 0)
-        s->first_public = s->kept.last + 1;
+    s->first_public = s->now.first;
     s->last_public = s->now.last;
     pthread_mutex_unlock(&s->lock_public);
 }

@@ -53,7 +53,19 @@ static hark_err drop_row(hark_store *s, const hark_store_save *v, uint64_t seq, 
         return HARK_ESTORE;
     sqlite3_bind_int64(st, 1, (int64_t)v->consumer);
     sqlite3_bind_int64(st, 2, (int64_t)seq);
-    return hk_conn_run(&s->conn, st, "settling a delivery", ei);
+    hark_err err = hk_conn_run(&s->conn, st, "settling a delivery", ei);
+    return err ? err : hk_dead_settled(s, v->consumer, seq, ei);
+}
+
+static hark_err drop_gaps(hark_store *s, const hark_store_save *v, hark_errinfo *ei)
+{
+    sqlite3_stmt *st;
+    hark_err err = hk_conn_get(&s->conn, HK_SQL_GAPS_DONE, &st, ei);
+    if (err)
+        return err;
+    sqlite3_bind_int64(st, 1, (int64_t)v->consumer);
+    sqlite3_bind_int64(st, 2, (int64_t)v->gap_done);
+    return hk_conn_run(&s->conn, st, "settling a gap", ei);
 }
 
 static hark_err add_attempt(hark_store *s, const hark_store_save *v, const hark_store_attempt *a,
@@ -86,5 +98,7 @@ hark_err hk_sqlite_consumer_save(hark_store *s, const hark_store_save *v, hark_e
         err = add_attempt(s, v, &v->attempts[i], ei);
     for (size_t i = 0; i < v->n_dead && !err; i++)
         err = hk_dead_add(s, v, &v->dead[i], ei);
+    if (v->gap_done && !err)
+        err = drop_gaps(s, v, ei);
     return hk_group_note(s, err);
 }

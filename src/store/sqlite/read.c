@@ -203,7 +203,7 @@ static hark_err set_bounds(walk *w, hark_errinfo *ei)
     const hark_store_query *q = w->q;
     hark_err err = number(w, HK_SQL_FIRST_SEQ, &w->first, ei);
     if (!err)
-        err = number(w, w->first ? HK_SQL_LAST_SEQ : HK_SQL_LAST_GONE, &w->last, ei);
+        err = number(w, HK_SQL_LAST_EVER, &w->last, ei);
     if (err)
         return err;
     uint64_t gone = w->first ? w->first - 1 : w->last;

@@ -91,6 +91,22 @@ void hk_reader_give(hark_store *s, hk_reader *r)
         free_reader(r);
 }
 
+hark_err hk_reader_run(hark_store *s, hark_err (*fn)(hk_reader *r, void *ud, hark_errinfo *ei),
+                       void *ud, hark_errinfo *ei)
+{
+    hk_reader *r;
+    hark_err err = hk_reader_take(s, &r, ei);
+    if (err)
+        return err;
+    err = hk_conn_do(&r->conn, HK_SQL_BEGIN_READ, "beginning to read", ei);
+    if (!err) {
+        err = fn(r, ud, ei);
+        (void)hk_conn_do(&r->conn, HK_SQL_COMMIT, "ending to read", NULL);
+    }
+    hk_reader_give(s, r);
+    return err;
+}
+
 bool hk_readers_pause(hark_store *s, int64_t timeout_ns)
 {
     int64_t until = hk_mono_ns() + timeout_ns, left = timeout_ns;

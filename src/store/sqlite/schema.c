@@ -88,6 +88,48 @@ static const char *const migrations[HK_SQLITE_FORMAT] = {
     "CREATE INDEX dead_letters_by_consumer ON dead_letters(consumer_id, seq);"
     "INSERT INTO meta VALUES('log_id', randomblob(16)), ('epoch', 1),"
     "  ('created', strftime('%Y-%m-%dT%H:%M:%fZ', 'now'));",
+    /* 1 -> 2 */
+    "ALTER TABLE consumers ADD COLUMN rerun_id TEXT;"
+    "ALTER TABLE consumers ADD COLUMN rerun_from INTEGER NOT NULL DEFAULT 0;"
+    "ALTER TABLE consumers ADD COLUMN rerun_upto INTEGER NOT NULL DEFAULT 0;"
+    "ALTER TABLE consumers ADD COLUMN rerun_rate INTEGER NOT NULL DEFAULT 0;"
+    "ALTER TABLE consumers ADD COLUMN rerun_started INTEGER NOT NULL DEFAULT 0;"
+    "ALTER TABLE dead_letters ADD COLUMN crashes INTEGER NOT NULL DEFAULT 0;"
+    "ALTER TABLE dead_letters ADD COLUMN interruptions INTEGER NOT NULL DEFAULT 0;"
+    "CREATE INDEX dead_letters_by_state ON dead_letters(consumer_id, state);" /* and id */
+    "CREATE TABLE schedules("
+    "  id INTEGER PRIMARY KEY AUTOINCREMENT,"
+    "  due INTEGER NOT NULL,"
+    "  by_delay INTEGER NOT NULL,"
+    "  created INTEGER NOT NULL,"
+    "  source TEXT NOT NULL,"
+    "  event_id TEXT NOT NULL,"
+    "  digest BLOB NOT NULL,"
+    "  envelope TEXT NOT NULL,"
+    "  data BLOB);"
+    "CREATE UNIQUE INDEX schedules_by_event ON schedules(event_id, source);"
+    "CREATE TABLE replays("
+    "  id TEXT PRIMARY KEY,"
+    "  pattern TEXT NOT NULL,"
+    "  first INTEGER NOT NULL,"
+    "  last INTEGER NOT NULL,"
+    "  from_ns INTEGER NOT NULL,"
+    "  to_ns INTEGER NOT NULL,"
+    "  rate INTEGER NOT NULL,"
+    "  position INTEGER NOT NULL,"
+    "  done INTEGER NOT NULL,"
+    "  total INTEGER NOT NULL,"
+    "  rejected INTEGER NOT NULL,"
+    "  state INTEGER NOT NULL,"
+    "  started INTEGER NOT NULL,"
+    "  changed INTEGER NOT NULL,"
+    "  error TEXT) WITHOUT ROWID;"
+    "CREATE TABLE gaps("
+    "  consumer_id INTEGER NOT NULL,"
+    "  first INTEGER NOT NULL,"
+    "  last INTEGER NOT NULL,"
+    "  PRIMARY KEY(consumer_id, first)) WITHOUT ROWID;"
+    "CREATE TABLE subjects(subject TEXT PRIMARY KEY, version INTEGER NOT NULL) WITHOUT ROWID;",
 };
 
 static hark_err number(hk_conn *c, const char *sql, int64_t *ret, hark_errinfo *ei)
@@ -204,7 +246,7 @@ static hark_err load_log_id(hark_store *s, hark_errinfo *ei)
  * sequence ever used. */
 hark_err hk_schema_load(hark_store *s, hark_errinfo *ei)
 {
-    int64_t epoch = 0, first = 0, last = 0, recorded = 0;
+    int64_t epoch = 0, first = 0, last = 0, recorded = 0, subjects = 0;
     hark_err err = load_log_id(s, ei);
     if (!err)
         err = number(&s->conn, "SELECT value FROM meta WHERE key = 'epoch'", &epoch, ei);
@@ -222,11 +264,15 @@ hark_err hk_schema_load(hark_store *s, hark_errinfo *ei)
                      "SELECT max(ifnull((SELECT recorded FROM events ORDER BY seq DESC LIMIT 1), "
                      "0), ifnull((SELECT value FROM meta WHERE key = 'last_recorded'), 0))",
                      &recorded, ei);
+    if (!err)
+        err = number(&s->conn, "SELECT EXISTS(SELECT 1 FROM subjects)", &subjects, ei);
     if (err)
         return err;
+    s->subjects_kept = subjects != 0;
     s->epoch = (uint64_t)epoch;
     s->first_public = (uint64_t)first;
     s->last_public = (uint64_t)last;
-    s->now = s->kept = (hk_place){.last = (uint64_t)last, .recorded = recorded};
+    s->now = s->kept =
+        (hk_place){.first = (uint64_t)first, .last = (uint64_t)last, .recorded = recorded};
     return HARK_OK;
 }

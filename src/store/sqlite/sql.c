@@ -11,6 +11,13 @@
     "SELECT " HK_ROW_COLUMNS " FROM events INDEXED BY events_by_subject "                          \
     "WHERE subject = ?1 AND subject_version BETWEEN ?2 AND ?3 ORDER BY subject_version"
 
+#define LETTERS                                                                                    \
+    "SELECT d.id, d.seq, d.generation, d.consumer_id, c.name, d.reason, d.error, d.attempts, "     \
+    "d.crashes, d.interruptions, d.first, d.dead, d.state, d.recorded, d.type, d.envelope, "       \
+    "d.data FROM dead_letters d LEFT JOIN consumers c ON c.id = d.consumer_id "
+#define SCHEDULES "SELECT id, due, by_delay, created, digest, envelope, data FROM schedules "
+#define BARE      "SELECT id, due, by_delay, created, digest FROM schedules "
+
 static const char *const texts[HK_SQL_TYPE_UP] = {
     [HK_SQL_BEGIN_READ] = "BEGIN",
     [HK_SQL_BEGIN_WRITE] = "BEGIN IMMEDIATE",
@@ -30,7 +37,8 @@ static const char *const texts[HK_SQL_TYPE_UP] = {
 
     [HK_SQL_FIRST_SEQ] = "SELECT min(seq) FROM events",
     [HK_SQL_LAST_SEQ] = "SELECT max(seq) FROM events",
-    [HK_SQL_LAST_GONE] = "SELECT value FROM meta WHERE key = 'last_sequence'",
+    [HK_SQL_LAST_EVER] = "SELECT max(ifnull((SELECT max(seq) FROM events), 0), "
+                         "ifnull((SELECT value FROM meta WHERE key = 'last_sequence'), 0))",
     [HK_SQL_RECORDED_FROM] =
         "SELECT seq, recorded FROM events WHERE seq >= ?1 ORDER BY seq LIMIT 1",
     [HK_SQL_SUBJECT_BOUNDS] = "SELECT (SELECT min(subject_version) FROM events WHERE subject = ?1),"
@@ -61,8 +69,10 @@ static const char *const texts[HK_SQL_TYPE_UP] = {
     [HK_SQL_SUBJECT_UP] = BY_SUBJECT,
     [HK_SQL_SUBJECT_DOWN] = BY_SUBJECT " DESC",
 
-    [HK_SQL_CONSUMER_FIND] = "SELECT id, pattern, policy, created, generation, floor, highest, "
-                             "settled FROM consumers WHERE name = ?1",
+    [HK_SQL_CONSUMER_FIND] =
+        "SELECT id, pattern, policy, created, generation, floor, highest, settled, paused, "
+        "rerun_id, rerun_from, rerun_upto, rerun_rate, rerun_started "
+        "FROM consumers WHERE name = ?1",
     [HK_SQL_CONSUMER_ADD] =
         "INSERT INTO consumers(name, pattern, policy, start, start_sequence, start_time, created, "
         "generation, floor, highest, paused, settled) VALUES(?1,?2,?3,?4,?5,?6,?7,1,?8,?8,0,NULL)",
@@ -80,8 +90,104 @@ static const char *const texts[HK_SQL_TYPE_UP] = {
                            "ended, outcome, error) VALUES(?1,?2,?3,?4,?5,?6,?7,?8)",
     [HK_SQL_DEAD_ADD] =
         "INSERT INTO dead_letters(consumer_id, generation, seq, reason, error, attempts, first, "
-        "dead, state, recorded, type, envelope, data) "
-        "VALUES(?1,?2,?3,?4,?5,?6,?7,?8,1,?9,?10,?11,?12)",
+        "dead, state, recorded, type, envelope, data, crashes, interruptions) "
+        "VALUES(?1,?2,?3,?4,?5,?6,?7,?8,1,?9,?10,?11,?12,?13,?14)",
+    [HK_SQL_REDRIVEN_DROP] = "DELETE FROM dead_letters INDEXED BY dead_letters_by_consumer "
+                             "WHERE consumer_id = ?1 AND seq = ?2 AND state = 2",
+    [HK_SQL_REDRIVEN_UNDO] = "UPDATE dead_letters SET state = 1 WHERE consumer_id = ?1 AND "
+                             "state = 2",
+    [HK_SQL_GAPS] = "SELECT min(first), max(last) FROM gaps WHERE consumer_id = ?1",
+    [HK_SQL_GAPS_DONE] = "DELETE FROM gaps WHERE consumer_id = ?1 AND last <= ?2",
+    [HK_SQL_CONSUMER_AT] = "SELECT generation, floor, highest, name FROM consumers WHERE id = ?1",
+    [HK_SQL_CONSUMER_RESET] =
+        "UPDATE consumers SET generation = generation + 1, floor = ?2, settled = NULL, "
+        "rerun_id = ?3, rerun_from = ?4, rerun_upto = ?5, rerun_rate = ?6, rerun_started = ?7, "
+        "highest = ?8 WHERE id = ?1",
+    [HK_SQL_CONSUMER_PAUSE] = "UPDATE consumers SET paused = ?2 WHERE id = ?1",
+    [HK_SQL_CONSUMERS] =
+        "SELECT id, name, pattern, policy, generation, floor, highest, paused, created, rerun_id, "
+        "rerun_from, rerun_upto, rerun_rate, rerun_started FROM consumers ORDER BY name",
+    [HK_SQL_CONSUMER_COUNTS] =
+        "SELECT sum(state = 1), sum(state = 2), sum(state = 3), sum(state = 4), "
+        "count(DISTINCT CASE state WHEN 4 THEN partitionkey END) + "
+        "sum(state = 4 AND partitionkey IS NULL) FROM deliveries WHERE consumer_id = ?1",
+    [HK_SQL_CONSUMER_LETTERS] =
+        "SELECT count(*) FROM dead_letters WHERE consumer_id = ?1 AND state = 1",
+    [HK_SQL_DELIVERIES_CLEAR] = "DELETE FROM deliveries WHERE consumer_id = ?1",
+    [HK_SQL_GAPS_CLEAR] = "DELETE FROM gaps WHERE consumer_id = ?1",
+    [HK_SQL_DELIVERY_AT] =
+        "SELECT state, partitionkey FROM deliveries WHERE consumer_id = ?1 AND seq = ?2",
+
+    [HK_SQL_LETTER] = LETTERS "WHERE d.id = ?1",
+    [HK_SQL_LETTERS] = LETTERS "WHERE d.id > ?1 ORDER BY d.id",
+    [HK_SQL_LETTERS_OF] = LETTERS "WHERE d.id IN (SELECT id FROM dead_letters WHERE "
+                                  "consumer_id = ?2 AND id > ?1) ORDER BY d.id",
+    [HK_SQL_LETTERS_OF_STATE] =
+        LETTERS "WHERE d.consumer_id = ?2 AND d.state = ?3 AND d.id > ?1 ORDER BY d.id",
+    [HK_SQL_LETTERS_AT] =
+        LETTERS "WHERE d.consumer_id = ?2 AND d.seq = ?3 AND d.id > ?1 ORDER BY d.id",
+    [HK_SQL_LETTER_AT] =
+        "SELECT consumer_id, generation, seq, state, envelope FROM dead_letters WHERE id = ?1",
+    [HK_SQL_LETTER_REDRIVE] =
+        "UPDATE dead_letters INDEXED BY dead_letters_by_consumer SET state = 2 "
+        "WHERE consumer_id = ?1 AND seq = ?2 AND state = 1",
+    [HK_SQL_LETTER_DROP] = "DELETE FROM dead_letters WHERE id = ?1",
+    [HK_SQL_ATTEMPTS] = "SELECT number, started, ended, outcome, error FROM attempts "
+                        "WHERE seq = ?2 AND consumer_id = ?1 ORDER BY id",
+
+    [HK_SQL_EVENT_OF] = "SELECT seq, digest FROM events WHERE id = ?1 AND "
+                        "source_id = (SELECT id FROM sources WHERE name = ?2)",
+    [HK_SQL_SCHEDULE_OF] = "SELECT id, digest FROM schedules WHERE event_id = ?1 AND source = ?2",
+    [HK_SQL_SCHEDULE_ADD] =
+        "INSERT INTO schedules(due, by_delay, created, source, event_id, digest, envelope, data) "
+        "VALUES(?1,?2,?3,?4,?5,?6,?7,?8)",
+    [HK_SQL_SCHEDULE_DROP] = "DELETE FROM schedules WHERE id = ?1",
+    [HK_SQL_SCHEDULES] = SCHEDULES "WHERE id > ?1 ORDER BY id",
+    [HK_SQL_SCHEDULES_BARE] = BARE "WHERE id > ?1 ORDER BY id",
+    [HK_SQL_SCHEDULE] = SCHEDULES "WHERE id = ?1",
+    [HK_SQL_SCHEDULE_BARE] = BARE "WHERE id = ?1",
+    [HK_SQL_REPLAY_PUT] =
+        "INSERT OR REPLACE INTO replays(id, pattern, first, last, from_ns, to_ns, rate, position, "
+        "done, total, rejected, state, started, changed, error) "
+        "VALUES(?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14,?15)",
+    [HK_SQL_REPLAYS] =
+        "SELECT id, pattern, first, last, from_ns, to_ns, rate, position, done, total, rejected, "
+        "state, started, changed, error FROM replays ORDER BY started, id",
+
+    [HK_SQL_META_PUT] = "INSERT OR REPLACE INTO meta(key, value) VALUES(?1, ?2)",
+    [HK_SQL_SLOT_CONSUMER] =
+        "SELECT floor, settled FROM consumers WHERE id = ?1 AND generation = ?2",
+    [HK_SQL_SLOT_ROW] = "SELECT attempts FROM deliveries WHERE consumer_id = ?1 AND seq = ?2",
+    [HK_SQL_SLOT_COUNT] =
+        "UPDATE deliveries SET crashes = crashes + ?3, interruptions = interruptions + ?4, "
+        "error = ifnull(?5, error), first = iif(first = 0, ?6, first) "
+        "WHERE consumer_id = ?1 AND seq = ?2",
+
+    [HK_SQL_TRIM_CONSUMERS] = "SELECT id, pattern, floor, settled FROM consumers",
+    [HK_SQL_TRIM_ROW_FROM] = "SELECT seq, state FROM deliveries "
+                             "WHERE consumer_id = ?1 AND seq >= ?2 ORDER BY seq LIMIT 1",
+    [HK_SQL_TRIM_BATCH] = "SELECT seq FROM events INDEXED BY events_by_type "
+                          "WHERE type_id = ?1 AND seq BETWEEN ?2 AND ?3 ORDER BY seq LIMIT ?4",
+    [HK_SQL_TRIM_SUBJECT] =
+        "INSERT INTO subjects(subject, version) SELECT subject, subject_version FROM events e "
+        "WHERE seq = ?1 AND subject IS NOT NULL AND NOT EXISTS(SELECT 1 FROM events n "
+        "WHERE n.subject = e.subject AND n.subject_version > e.subject_version) "
+        "ON CONFLICT(subject) DO UPDATE SET version = max(version, excluded.version)",
+    [HK_SQL_TRIM_ATTEMPTS] =
+        "DELETE FROM attempts WHERE seq = ?1 AND NOT EXISTS(SELECT 1 FROM dead_letters d "
+        "WHERE d.consumer_id = attempts.consumer_id AND d.seq = attempts.seq)",
+    [HK_SQL_TRIM_ROW] = "DELETE FROM deliveries WHERE consumer_id = ?1 AND seq = ?2 AND state <> 4",
+    [HK_SQL_TRIM_EVENT] = "DELETE FROM events WHERE seq = ?1",
+    [HK_SQL_GAP_ADD] = "INSERT INTO gaps(consumer_id, first, last) VALUES(?1, ?2, ?3)",
+    [HK_SQL_SUBJECT_KEPT] = "SELECT version FROM subjects WHERE subject = ?1",
+
+    [HK_SQL_COUNT_TYPE] =
+        "SELECT count(*), max(seq) FROM (SELECT seq FROM events INDEXED BY events_by_type "
+        "WHERE type_id = ?1 AND seq BETWEEN ?2 AND ?3 ORDER BY seq LIMIT ?4)",
+    [HK_SQL_COUNT_SUBJECT] =
+        "SELECT subject_version, type_id FROM events INDEXED BY events_by_subject "
+        "WHERE subject = ?1 AND subject_version BETWEEN ?2 AND ?3 "
+        "ORDER BY subject_version LIMIT ?4",
 };
 
 const char *hk_sql_text(hk_sql which)

@@ -22,6 +22,7 @@ static hark_err check_path(const char *rest, const char **ret, hark_errinfo *ei)
 static void free_store(hark_store *s)
 {
     hk_readers_close(s);
+    hk_slots_close(s);
     for (size_t i = 0; i < HK_NAME_KINDS; i++)
         hk_intern_free(&s->names[i]);
     hk_conn_close(&s->conn);
@@ -64,7 +65,9 @@ static hark_err open_locked(hark_store *s, const char *path, hark_errinfo *ei)
         return err;
     hk_wal_watch(s);
     err = open_schema(s, ei);
-    return err ? err : hk_schema_load(s, ei);
+    if (!err)
+        err = hk_schema_load(s, ei);
+    return err ? err : hk_slots_open(s, ei);
 }
 
 static hark_err open_store(const char *rest, const hark_store_opts *opts,
@@ -132,4 +135,20 @@ const hark_store_ops hk_store_sqlite = {.size = sizeof(hark_store_ops),
                                         .read = hk_read,
                                         .consumer_open = hk_sqlite_consumer_open,
                                         .consumer_save = hk_sqlite_consumer_save,
-                                        .maintain = hk_wal_maintain};
+                                        .maintain = hk_wal_maintain,
+                                        .consumer_reset = hk_sqlite_consumer_reset,
+                                        .consumer_pause = hk_sqlite_consumer_pause,
+                                        .consumers = hk_sqlite_consumers,
+                                        .letters = hk_sqlite_letters,
+                                        .attempts = hk_sqlite_attempts,
+                                        .letter_redrive = hk_sqlite_letter_redrive,
+                                        .letter_discard = hk_sqlite_letter_discard,
+                                        .schedule_add = hk_sqlite_schedule_add,
+                                        .schedule_drop = hk_sqlite_schedule_drop,
+                                        .schedules = hk_sqlite_schedules,
+                                        .replay_put = hk_sqlite_replay_put,
+                                        .replays = hk_sqlite_replays,
+                                        .count = hk_sqlite_count,
+                                        .trim = hk_trim,
+                                        .slots_take = hk_slots_take,
+                                        .slots_give = hk_slots_give};

@@ -8,7 +8,7 @@
 #include <cmocka.h>
 
 #include "store/sqlite/fixture_i.h"
-#include "store/sqlite/store_i.h"
+#include "store/sqlite/slots_i.h"
 
 #include <sys/stat.h>
 
@@ -104,6 +104,63 @@ static void test_after_a_failed_fsync_the_outcome_is_unknown_and_writing_ends(vo
     assert_int_equal(a.ret_sequence, 2);
     commit(f);
     drop_items(&a, 1);
+}
+
+/* Leaves the file of in-flight slots that a process would leave which died inside of event 1. */
+static void leave_slots(fixture *f)
+{
+    hark_store_consumer c = {
+        .size = sizeof c, .name = "c", .pattern = "t", .policy = "p", .start = 1};
+    hark_store_slot *slot = NULL;
+    char command[300];
+    begin(f);
+    (void)add(f, "t", "1");
+    assert_ok(f, OPS.consumer_open(f->store, &c, &f->ei));
+    commit(f);
+    assert_ok(f, OPS.slots_take(f->store, 1, &slot, &f->ei));
+    *slot = (hark_store_slot){.consumer = c.ret_id, .generation = 1, .sequence = 1, .attempt = 1};
+    slot->check = hk_hash(slot, offsetof(hark_store_slot, address));
+    slot->state = HARK_SLOT_RUNNING;
+    hark_store_consumer_clear(&c);
+    (void)snprintf(command, sizeof command, "cp '%s-inflight' '%s/kept'", f->path, f->dir);
+    assert_int_equal(system(command), 0);
+    close_log(f);
+    (void)snprintf(command, sizeof command, "mv '%s/kept' '%s-inflight'", f->dir, f->path);
+    assert_int_equal(system(command), 0);
+}
+
+static void assert_interrupted_once(fixture *f)
+{
+    char path[128];
+    (void)snprintf(path, sizeof path, "%s-inflight", f->path);
+    assert_int_equal(access(path, F_OK), -1);
+    assert_int_equal(number_sql(f->path, "SELECT sum(interruptions) FROM deliveries"), 1);
+}
+
+static void test_on_a_full_disk_the_slots_of_a_dead_process_wait_for_the_next_opening(void **state)
+{
+    fixture *f = *state;
+    hark_store_slot some, *slots = &some;
+    assert_int_equal(setenv("HARK_LOG", "off", 1), 0);
+    leave_slots(f);
+    fault.write_error = SQLITE_FULL;
+    assert_ok(f, open_log(f));
+    assert_ok(f, OPS.slots_take(f->store, 1, &slots, &f->ei));
+    assert_null(slots); /* the file is still the other process's */
+    fault.write_error = 0;
+    reopen_log(f);
+    assert_interrupted_once(f);
+}
+
+static void test_slots_whose_merging_has_an_unknown_outcome_are_counted_once(void **state)
+{
+    fixture *f = *state;
+    leave_slots(f);
+    fault.sync_error = SQLITE_IOERR_FSYNC;
+    assert_err(f, HARK_EUNKNOWN, open_log(f));
+    fault.sync_error = 0;
+    assert_ok(f, open_log(f));
+    assert_interrupted_once(f);
 }
 
 static void test_a_write_error_at_commit_is_unknown_too(void **state)
@@ -338,6 +395,8 @@ int main(void)
         F(test_on_a_full_disk_nothing_is_stored_and_writing_goes_on_later),
         T(test_an_append_that_finds_no_room_fails_its_group_only),
         F(test_a_failed_checkpoint_ends_writing),
+        F(test_on_a_full_disk_the_slots_of_a_dead_process_wait_for_the_next_opening),
+        F(test_slots_whose_merging_has_an_unknown_outcome_are_counted_once),
         F(test_a_log_that_cannot_be_set_up_leaves_no_file),
         T(test_another_program_s_write_lock_is_a_passing_error),
         T(test_a_damaged_event_is_never_served),

@@ -6,49 +6,8 @@
 
 #include <cmocka.h>
 
-#include "store/sqlite/fixture_i.h"
+#include "store/sqlite/ledger_fixture_i.h"
 #include "store/sqlite/store_i.h"
-
-static hark_store_consumer consumer(const char *name)
-{
-    return (hark_store_consumer){
-        .size = sizeof(hark_store_consumer), .name = name, .pattern = "t", .policy = "p"};
-}
-
-/* Opens a consumer in a group of its own. */
-static hark_err load(fixture *f, hark_store_consumer *c)
-{
-    begin(f);
-    hark_err err = OPS.consumer_open(f->store, c, &f->ei);
-    commit(f);
-    return err;
-}
-
-static hark_store_save save_of(const hark_store_consumer *c)
-{
-    return (hark_store_save){.size = sizeof(hark_store_save),
-                             .consumer = c->ret_id,
-                             .generation = c->ret_generation,
-                             .floor = c->ret_floor,
-                             .highest = c->ret_highest};
-}
-
-static void save(fixture *f, const hark_store_save *v)
-{
-    begin(f);
-    assert_ok(f, OPS.consumer_save(f->store, v, &f->ei));
-    commit(f);
-}
-
-static void add_five(fixture *f)
-{
-    static const char *const ids[] = {"1", "2", "3", "4", "5"};
-    for (size_t i = 0; i < 5; i++) {
-        begin(f);
-        (void)add(f, "t", ids[i]);
-        commit(f);
-    }
-}
 
 static uint64_t start_at(fixture *f, const char *name, int64_t start, uint64_t sequence,
                          int64_t time)
@@ -64,8 +23,6 @@ static uint64_t start_at(fixture *f, const char *name, int64_t start, uint64_t s
     hark_store_consumer_clear(&c);
     return c.ret_floor;
 }
-
-enum { NOW, FIRST, SEQUENCE, TIME };
 
 static void test_a_new_consumer_starts_where_it_was_told_to(void **state)
 {
@@ -97,6 +54,7 @@ static void test_now_counts_the_events_of_the_same_group(void **state)
     assert_ok(f, OPS.consumer_open(f->store, &c, &f->ei));
     commit(f);
     assert_int_equal(c.ret_floor, 1);
+    hark_store_consumer_clear(&c);
 }
 
 static void test_the_first_registration_fixes_pattern_policy_and_start(void **state)
@@ -118,6 +76,8 @@ static void test_the_first_registration_fixes_pattern_policy_and_start(void **st
     reopen_log(f);
     other.update = 0;
     assert_ok(f, load(f, &other));
+    hark_store_consumer_clear(&c);
+    hark_store_consumer_clear(&other);
 }
 
 static void test_state_comes_back_as_it_was_saved(void **state)
@@ -224,6 +184,7 @@ static void test_a_dead_letter_keeps_its_own_copy_and_the_attempts(void **state)
     assert_ok(f, OPS.consumer_save(f->store, &v, &f->ei));
     commit(f);
     drop_items(&a, 1);
+    assert_int_equal(dead.ret_id, 1);
     assert_int_equal(number_sql(f->path, "SELECT count(*) FROM dead_letters WHERE consumer_id = 1 "
                                          "AND seq = 1 AND reason = 'rejected' AND type = 't' "
                                          "AND data = x'610062' AND json_valid(envelope)"),
@@ -231,6 +192,7 @@ static void test_a_dead_letter_keeps_its_own_copy_and_the_attempts(void **state)
     assert_int_equal(number_sql(f->path, "SELECT count(*) FROM attempts WHERE consumer_id = 1 AND "
                                          "seq = 1 AND number = 1 AND outcome = 'reject'"),
                      1);
+    hark_store_consumer_clear(&c);
 }
 
 static void test_a_save_of_another_generation_changes_nothing(void **state)
@@ -251,6 +213,7 @@ static void test_a_save_of_another_generation_changes_nothing(void **state)
     assert_ok(f, load(f, &c));
     assert_int_equal(c.ret_floor, 0);
     assert_int_equal(c.ret_n_rows, 0);
+    hark_store_consumer_clear(&c);
 }
 
 static void test_state_and_events_roll_back_together(void **state)
@@ -267,6 +230,7 @@ static void test_state_and_events_roll_back_together(void **state)
     assert_ok(f, load(f, &c));
     assert_int_equal(c.ret_floor, 0);
     assert_reads(f, "end", .limit = 1);
+    hark_store_consumer_clear(&c);
 }
 
 static void test_a_damaged_settled_set_is_refused(void **state)
@@ -283,6 +247,7 @@ static void test_a_damaged_settled_set_is_refused(void **state)
         assert_err(f, HARK_ECORRUPT, load(f, &c));
         assert_says(f, "consumer c is damaged");
     }
+    hark_store_consumer_clear(&c);
 }
 
 static void test_ranges_are_as_documented(void **state)

@@ -221,7 +221,7 @@ static void test_a_log_keeps_its_identity(void **state)
     OPS.info(f->store, &b);
     assert_memory_equal(a.log_id, b.log_id, 16);
     assert_int_equal(b.epoch, 1);
-    assert_int_equal(b.format, 1);
+    assert_int_equal(b.format, 2);
     close_log(f);
     char wal[112];
     (void)snprintf(wal, sizeof wal, "%s-wal", f->path);

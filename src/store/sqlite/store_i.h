@@ -12,7 +12,7 @@
 
 /* Format: see docs/format-sqlite.md. */
 #define HK_SQLITE_APPLICATION_ID 0x6861726b /* "hark" */
-#define HK_SQLITE_FORMAT         1
+#define HK_SQLITE_FORMAT         2
 
 /* Types that a pattern matches, as one reader has seen them so far. */
 typedef struct hk_type_set {
@@ -39,9 +39,24 @@ typedef struct hk_reader {
 
 /* What the current group has changed and its end makes final, or undoes. */
 typedef struct hk_place {
+    uint64_t first; /* oldest retained; 0 = none */
     uint64_t last;
     int64_t recorded;
 } hk_place;
+
+/* How far a rule of retention has come: see trim.c. `at` = 0: nothing was counted. */
+typedef struct hk_trim_pass {
+    uint64_t rule;     /* hash of pattern and keep; 0 = free */
+    uint64_t at, upto; /* of these sequences `counted` match */
+    uint64_t counted;
+    uint64_t window; /* sequences to count next */
+    int64_t type;    /* go on with this type, */
+    uint64_t seq;    /* here */
+} hk_trim_pass;
+
+#define HK_TRIM_PASSES 8
+
+typedef struct hk_slots hk_slots; /* slots.c */
 
 struct hark_store {
     char *path; /* absolute, without symbolic links */
@@ -63,6 +78,9 @@ struct hark_store {
     int wal_limit;    /* and at most */
     int64_t next_cut; /* monotonic ns; another program's reader was in the way of the last */
     int64_t cut_pause;
+    bool subjects_kept; /* the table `subjects` is not empty */
+    hk_trim_pass passes[HK_TRIM_PASSES];
+    size_t next_pass;
 
     /* any thread */
     pthread_mutex_t lock_public;
@@ -73,6 +91,7 @@ struct hark_store {
     size_t n_idle;
     size_t n_busy; /* pages being read */
     bool paused;   /* no new page may begin */
+    hk_slots *slots;
 };
 
 /* schema.c */
@@ -89,10 +108,15 @@ hark_err hk_group_note(hark_store *s, hark_err err);
 
 /* append.c */
 hark_err hk_append(hark_store *s, hark_store_append *items, size_t n, hark_errinfo *ei);
+/* Refuses data that SQLite can't keep. */
+hark_err hk_append_size(hark_store *s, size_t data_len, hark_errinfo *ei);
 
 /* readers.c */
 hark_err hk_reader_take(hark_store *s, hk_reader **ret, hark_errinfo *ei);
 void hk_reader_give(hark_store *s, hk_reader *r);
+/* Calls `fn` inside one read transaction. */
+hark_err hk_reader_run(hark_store *s, hark_err (*fn)(hk_reader *r, void *ud, hark_errinfo *ei),
+                       void *ud, hark_errinfo *ei);
 /* Holds back new pages and waits for those being read; false when they took longer. In either case
  * hk_readers_resume must follow. */
 bool hk_readers_pause(hark_store *s, int64_t timeout_ns);
@@ -118,11 +142,71 @@ hark_err hk_read(hark_store *s, const hark_store_query *q, hark_store_page *ret,
 
 /* consumer.c */
 hark_err hk_sqlite_consumer_open(hark_store *s, hark_store_consumer *c, hark_errinfo *ei);
+/* Where a consumer begins. The name is for texts. */
+typedef struct hk_start {
+    const char *name;
+    int64_t start; /* hark_start */
+    uint64_t sequence;
+    int64_t time_ns;
+} hk_start;
+/* The floor of a consumer that starts there: all up to it counts as settled. */
+hark_err hk_start_floor(hark_store *s, const hk_start *at, uint64_t *ret, hark_errinfo *ei);
+/* From rerun_id and the four columns after it; false when memory is out. */
+bool hk_rerun_columns(sqlite3_stmt *st, int col, hark_store_rerun *ret);
 /* ledger.c */
 hark_err hk_sqlite_consumer_save(hark_store *s, const hark_store_save *save, hark_errinfo *ei);
 /* dead.c */
-hark_err hk_dead_add(hark_store *s, const hark_store_save *save, const hark_store_dead *d,
+hark_err hk_dead_add(hark_store *s, const hark_store_save *save, hark_store_dead *d,
                      hark_errinfo *ei);
+/* The delivery of an event has ended: its redriven letters go. */
+hark_err hk_dead_settled(hark_store *s, uint64_t consumer, uint64_t seq, hark_errinfo *ei);
+/* admin.c */
+hark_err hk_sqlite_consumer_reset(hark_store *s, hark_store_reset *r, hark_errinfo *ei);
+hark_err hk_sqlite_consumer_pause(hark_store *s, uint64_t consumer, bool paused, hark_errinfo *ei);
+hark_err hk_sqlite_consumers(hark_store *s, hark_store_consumer_fn fn, void *ud, hark_errinfo *ei);
+/* letters.c */
+hark_err hk_sqlite_letters(hark_store *s, const hark_store_letters_query *q,
+                           hark_store_letter_fn fn, void *ud, hark_errinfo *ei);
+hark_err hk_sqlite_attempts(hark_store *s, uint64_t consumer, uint64_t sequence,
+                            hark_store_attempt_fn fn, void *ud, hark_errinfo *ei);
+/* redrive.c */
+hark_err hk_sqlite_letter_redrive(hark_store *s, uint64_t id, int64_t due_ns,
+                                  hark_store_letter_done *ret, hark_errinfo *ei);
+hark_err hk_sqlite_letter_discard(hark_store *s, uint64_t id, hark_store_letter_done *ret,
+                                  hark_errinfo *ei);
+/* schedules.c */
+hark_err hk_sqlite_schedule_add(hark_store *s, hark_store_schedule *sch, uint64_t *ret_sequence,
+                                bool *ret_duplicate, hark_errinfo *ei);
+hark_err hk_sqlite_schedule_drop(hark_store *s, uint64_t id, hark_errinfo *ei);
+hark_err hk_sqlite_schedules(hark_store *s, uint64_t id, uint64_t after, bool events,
+                             hark_store_schedule_fn fn, void *ud, hark_errinfo *ei);
+/* replays.c */
+hark_err hk_sqlite_replay_put(hark_store *s, const hark_store_replay *r, hark_errinfo *ei);
+hark_err hk_sqlite_replays(hark_store *s, hark_store_replay_fn fn, void *ud, hark_errinfo *ei);
+
+/* envelope.c: an event outside the log: its attributes as CloudEvents JSON, malloc'ed, and back
+ * again with its data. `what` says whose it is, for texts. */
+hark_err hk_envelope_text(const hark_event *e, char **ret, size_t *ret_len, hark_errinfo *ei);
+hark_err hk_envelope_event(const char *json, size_t len, const void *data, size_t data_len,
+                           const char *what, hark_event **ret, hark_errinfo *ei);
+
+/* slots.c: what workers have in hand; hk_slots_open at the end of opening, before readers exist;
+ * hk_slots_close also when opening failed, before hk_slots_open or in it */
+hark_err hk_slots_open(hark_store *s, hark_errinfo *ei);
+void hk_slots_close(hark_store *s);
+hark_err hk_slots_take(hark_store *s, size_t n, hark_store_slot **ret, hark_errinfo *ei);
+void hk_slots_give(hark_store *s, hark_store_slot *slots, size_t n);
+
+/* trim.c */
+hark_err hk_trim(hark_store *s, hark_store_trim *t, hark_errinfo *ei);
+void hk_trim_forget(hark_store *s); /* after a rollback */
+/* Raises *version to the last one of the subject whose event is gone. */
+hark_err hk_trim_version(hark_store *s, const char *subject, size_t len, int64_t *version,
+                         hark_errinfo *ei);
+/* count.c: the numbers of the types that a pattern matches; NULL = all. free() them. */
+hark_err hk_type_ids(hark_store *s, const char *pattern, int64_t **ret, size_t *ret_n,
+                     hark_errinfo *ei);
+hark_err hk_sqlite_count(hark_store *s, const hark_store_query *q, uint64_t *ret, hark_errinfo *ei);
 
 /* ranges.c: the settled set as bytes; see docs/format-sqlite.md */
 void hk_ranges_encode(uint64_t floor, const hark_store_range *ranges, size_t n, hk_buf *ret);
@@ -138,6 +222,26 @@ void hk_wal_finish(hark_store *s);
 static inline void hk_bind_str(sqlite3_stmt *st, int i, const char *s)
 {
     sqlite3_bind_text(st, i, s, -1, SQLITE_STATIC);
+}
+
+/* A column's text, NULL for NULL; false when memory is out. */
+static inline bool hk_column_str(sqlite3_stmt *st, int col, const char **ret)
+{
+    bool null = sqlite3_column_type(st, col) == SQLITE_NULL;
+    *ret = null ? NULL : (const char *)sqlite3_column_text(st, col);
+    return null || *ret;
+}
+
+/* A column's bytes; SQLite gives NULL for an empty blob as for none at all, this doesn't. False
+ * when memory is out. */
+static inline bool hk_column_data(sqlite3_stmt *st, int col, const void **ret, size_t *ret_len)
+{
+    bool null = sqlite3_column_type(st, col) == SQLITE_NULL;
+    *ret = null ? NULL : sqlite3_column_blob(st, col);
+    *ret_len = null ? 0 : (size_t)sqlite3_column_bytes(st, col);
+    if (!null && !*ret && *ret_len == 0)
+        *ret = "";
+    return null || *ret;
 }
 
 #endif

@@ -1,0 +1,574 @@
+/* consume.c: the deliveries of a durable consumer: reading the log for the core, handing out what
+ * it starts, settling, timeouts, and the threads that run handlers. Handlers, reading and the store
+ * are outside of the consumer's lock. A reset may put another core in its place while the lock is
+ * given up: `generation` tells. */
+#include "bus/bus_i.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { PAGE = 128 };
+#define TROUBLE_NS (INT64_C(100) * 1000000)
+
+hk_now hk_now_get(void)
+{
+    return (hk_now){.mono = hk_mono_ns(), .wall = hk_wall_ns()};
+}
+
+/* ---- reading
+ * ----------------------------------------------------------------------------------------- */
+
+/* Under the lock. One at a time: who notes one hands it out before anything else. */
+static void tell_gap(hk_consumer *c, uint64_t from, uint64_t to)
+{
+    hk_sub_gap(c->sub, from, to);
+    if (!(c->sub->flags & HARK_SUB_GAPS))
+        return;
+    c->gap_from = c->gap_to && c->gap_from < from ? c->gap_from : from;
+    c->gap_to = c->gap_to > to ? c->gap_to : to;
+}
+
+void hk_consumer_note_gap(hk_consumer *c, uint64_t from, uint64_t to)
+{
+    if (to <= c->gap_told) /* retention, the ledger and a page may all tell of the same one */
+        return;
+    tell_gap(c, from <= c->gap_told ? c->gap_told + 1 : from, to);
+    c->gap_told = to;
+}
+
+/* Under the lock: what a page brought. Returns false when memory is out: the rest is read again. */
+static bool arrive(hk_consumer *c, hark_store_page *page)
+{
+    bool ok = true;
+    hk_now now = hk_now_get();
+    for (size_t i = 0; i < page->n; i++) {
+        hark_event *e = page->events[i];
+        uint64_t seq = hark_event_sequence(e);
+        bool kept = false;
+        if (ok) {
+            ok = hk_core_arrive(c->core, seq, hark_event_key(e), e, now, &kept) == HARK_OK;
+            if (ok)
+                hk_core_cover(c->core, seq);
+        }
+        if (!kept)
+            hark_event_unref(e);
+    }
+    if (ok)
+        hk_core_cover(c->core, page->covered);
+    return ok;
+}
+
+static void drop_page(hark_store_page *page)
+{
+    while (page->n)
+        hark_event_unref(page->events[--page->n]);
+}
+
+/* Under the lock, which it gives up while it reads. False when the store is in trouble. */
+static bool read_more(hk_consumer *c)
+{
+    hark_sub *s = c->sub;
+    hark_event *events[PAGE];
+    size_t room = hk_core_room(c->core);
+    uint64_t after = hk_core_covered(c->core), generation = c->generation;
+    const hark_store_query q = {.size = sizeof q,
+                                .pattern = s->pattern,
+                                .after = after,
+                                .limit = room < PAGE ? room : PAGE,
+                                .limit_bytes = (size_t)4 << 20};
+    hark_store_page page = {.events = events};
+    c->reading = true;
+    pthread_mutex_unlock(&c->lock);
+    hark_errinfo ei = {0};
+    hark_err err = hk_bus_read(s->bus, &q, &page, &ei);
+    pthread_mutex_lock(&c->lock);
+    c->reading = false;
+    c->read_err = err;
+    if (err) {
+        if (err != HARK_ECLOSED)
+            hk_log(HK_WARN, "consumer %s cannot read the log: %s", s->name, ei.text);
+        return false;
+    }
+    if (c->generation != generation || c->stale) { /* reset meanwhile: not what is wanted now */
+        drop_page(&page);
+        return true;
+    }
+    if (page.gap > after)
+        hk_consumer_note_gap(c, after + 1, page.gap);
+    bool ok = arrive(c, &page);
+    if (c->workers > 1 || !s->fn)
+        hk_gate_open(&s->gate);
+    return ok;
+}
+
+static bool take_letter(void *ud, const hark_store_letter *l)
+{
+    *(hark_event **)ud = hark_event_ref(l->event);
+    return false;
+}
+
+/* A redriven event that the log no longer has: its dead letter keeps a copy. */
+static hark_event *read_letter(hark_sub *s, uint64_t seq)
+{
+    hark_event *e = NULL;
+    const hark_store_letters_query q = {.size = sizeof q,
+                                        .consumer = s->name,
+                                        .sequence = seq,
+                                        .state = HARK_LETTER_REDRIVEN,
+                                        .limit = 1};
+    pthread_rwlock_rdlock(&s->bus->store_lock);
+    if (s->bus->store_open)
+        (void)s->bus->ops->letters(s->bus->store, &q, take_letter, &e, NULL);
+    pthread_rwlock_unlock(&s->bus->store_lock);
+    return e;
+}
+
+/* The event of a row in the ledger; NULL when it is nowhere any more, err when that is not known. */
+static hark_event *read_one(hark_sub *s, uint64_t seq, hark_err *ret_err)
+{
+    hark_event *e = NULL;
+    const hark_store_query q = {.size = sizeof q, .after = seq - 1, .before = seq + 1, .limit = 1};
+    hark_store_page page = {.events = &e};
+    *ret_err = hk_bus_read(s->bus, &q, &page, NULL);
+    if (*ret_err)
+        return NULL;
+    return page.n > 0 ? e : read_letter(s, seq);
+}
+
+/* ---- taking the next delivery
+ * --------------------------------------------------------------------------- */
+
+static bool may_deliver(hk_consumer *c)
+{
+    return !hk_mark_get(&c->sub->closed) && hk_bus_accepts(c->sub->bus);
+}
+
+/* It is on record from here on. */
+static void take_slot(hk_consumer *c, hark_delivery *d, hk_now now)
+{
+    if (c->n_free_slots == 0)
+        return;
+    d->slot = c->free_slots[--c->n_free_slots];
+    hk_slot_begin(d->slot, c->id, c->generation, d->seq, d->attempt, now.wall);
+}
+
+static void give_slot(hk_consumer *c, hark_delivery *d)
+{
+    if (d->slot && c->slots) { /* else the store is closed */
+        hk_slot_end(d->slot);
+        c->free_slots[c->n_free_slots++] = d->slot;
+    }
+    d->slot = NULL;
+}
+
+static void fill_delivery(hk_consumer *c, hark_delivery *d, const hk_started *st, hk_now now)
+{
+    hk_sub_deliver(c->sub, d, hark_event_ref(hk_core_payload(c->core, st->lease)));
+    d->seq = st->seq;
+    d->attempt = st->attempt;
+    d->lease = st->lease;
+    d->generation = c->generation;
+    d->started_ns = now.mono;
+    if (st->replayed)
+        memcpy(d->replay_id, c->rerun.id, sizeof d->replay_id);
+    take_slot(c, d, now);
+    c->running++;
+    hk_bus_running(c->sub->bus, 1);
+    hk_count_bump(&c->sub->delivered, 1);
+    hk_figures_started(c, d, now);
+}
+
+static bool take_gap(hk_consumer *c, hark_delivery *d)
+{
+    if (!c->gap_to)
+        return false;
+    hk_sub_deliver(c->sub, d, NULL);
+    d->seq = d->gap_to = c->gap_to;
+    d->gap_from = c->gap_from;
+    d->generation = c->generation;
+    c->gap_to = 0;
+    return true;
+}
+
+typedef enum fetched { FETCHED, GONE, LATER } fetched;
+
+/* Under the lock, which it gives up while it reads: the event of an item that has none in memory. */
+static fetched fetch(hk_consumer *c, const hk_started *st)
+{
+    hark_err err;
+    uint64_t generation = c->generation;
+    c->running++; /* it must not be over meanwhile */
+    pthread_mutex_unlock(&c->lock);
+    hark_event *e = read_one(c->sub, st->seq, &err);
+    pthread_mutex_lock(&c->lock);
+    c->running--;
+    c->read_err = err;
+    if (c->generation != generation || c->stale) {
+        hark_event_unref(e);
+        return LATER;
+    }
+    if (err || !may_deliver(c)) { /* the store is in trouble, or closed meanwhile */
+        hark_event_unref(e);
+        hk_core_unstart(c->core, st->lease);
+        return LATER;
+    }
+    if (!e)
+        return GONE;
+    if (hk_core_payload_set(c->core, st->lease, e) == HARK_OK)
+        return FETCHED;
+    hark_event_unref(e);
+    return LATER;
+}
+
+/* Under the lock, which it may give up: one delivery that may start now. */
+static bool start_one(hk_consumer *c, hark_delivery *d, bool *ret_trouble)
+{
+    hk_started st;
+    if (take_gap(c, d))
+        return true;
+    for (;;) {
+        hk_now now = hk_now_get();
+        int64_t limit = c->sub->fn ? c->handler_ns : c->hold_ns;
+        if (c->stale || !hk_core_start(c->core, now, limit < 0 ? -1 : now.mono + limit, &st))
+            return false;
+        fetched f = st.payload ? FETCHED : fetch(c, &st);
+        if (f == LATER) {
+            *ret_trouble = true;
+            return false;
+        }
+        if (f == GONE) { /* no longer retained: an explicit gap */
+            if (st.seq > c->gap_told)
+                tell_gap(c, st.seq, st.seq);
+            (void)hk_core_settle(c->core, st.lease, HARK_ACK, 0, NULL, now, NULL);
+            if (take_gap(c, d))
+                return true;
+        } else if (st.doomed) {
+            hk_core_die(c->core, st.lease, now);
+            hk_count_bump(&c->sub->rejected, 1);
+        } else {
+            fill_delivery(c, d, &st, now);
+            return true;
+        }
+    }
+}
+
+static int64_t sooner(int64_t a, int64_t b)
+{
+    return a < 0 ? b : b < 0 ? a : a < b ? a : b;
+}
+
+/* How long to sleep when nothing may start, at most `left`. */
+static int64_t nap(hk_consumer *c, int64_t left, bool trouble)
+{
+    int64_t due = hk_core_due(c->core);
+    if (due >= 0) {
+        due -= hk_mono_ns();
+        due = due > 0 ? due : 0;
+    }
+    int64_t t = sooner(left, due);
+    return trouble ? sooner(t, TROUBLE_NS) : t;
+}
+
+static void expire(hk_consumer *c);
+
+/* Waits for a delivery; fills *d. */
+static hark_err next(hark_sub *s, int64_t timeout_ns, hark_delivery *d)
+{
+    hk_consumer *c = s->consumer;
+    int64_t deadline = timeout_ns < 0 ? 0 : hk_mono_ns() + timeout_ns;
+    pthread_mutex_lock(&c->lock);
+    for (;;) {
+        bool trouble = false;
+        unsigned seen = hk_gate_look(&s->gate); /* before looking at anything else */
+        if (!may_deliver(c)) {
+            hk_consumer_unlock(c);
+            return HARK_ECLOSED;
+        }
+        expire(c);
+        if (start_one(c, d, &trouble)) {
+            hk_consumer_unlock(c);
+            return HARK_OK;
+        }
+        if (!c->stale && hk_core_room(c->core) > 0 &&
+            hk_core_covered(c->core) < hk_bus_visible(s->bus)) {
+            trouble = c->reading || !read_more(c); /* who else reads may fail */
+            if (!trouble)
+                continue;
+        }
+        int64_t left = timeout_ns < 0 ? -1 : deadline - hk_mono_ns();
+        if (timeout_ns >= 0 && left <= 0) {
+            hk_consumer_unlock(c);
+            return HARK_ETIMEDOUT;
+        }
+        int64_t wait = nap(c, left, trouble);
+        hk_consumer_unlock(c);
+        (void)hk_gate_wait(&s->gate, seen, wait);
+        pthread_mutex_lock(&c->lock);
+    }
+}
+
+hark_err hk_consumer_next(hark_sub *s, int64_t timeout_ns, hark_delivery **ret)
+{
+    hark_delivery *d = calloc(1, sizeof *d);
+    if (!d)
+        return HARK_ENOMEM;
+    hark_err err = next(s, timeout_ns, d);
+    if (err)
+        free(d);
+    else
+        *ret = d;
+    return err;
+}
+
+/* ---- settling
+ * ---------------------------------------------------------------------------------------- */
+
+static void count_verdict(hark_sub *s, hark_verdict verdict)
+{
+    hk_count_bump(verdict == HARK_ACK     ? &s->acked
+                  : verdict == HARK_RETRY ? &s->retried
+                                          : &s->rejected,
+                  1);
+}
+
+static bool is_stale(const hk_consumer *c, const hark_delivery *d)
+{
+    return c->stale || d->generation != c->generation;
+}
+
+hark_err hk_consumer_settle(hark_delivery *d, hark_verdict verdict)
+{
+    hark_sub *s = d->sub;
+    hk_consumer *c = s->consumer;
+    hark_verdict came;
+    int64_t delay_ns = d->delay_ms < 0 ? -1 : hk_ms_to_ns(d->delay_ms);
+    pthread_mutex_lock(&c->lock);
+    hk_now now = hk_now_get();
+    hark_err err = is_stale(c, d) ? HARK_ESTALE : HARK_OK;
+    give_slot(c, d); /* first: a crash in between leaves the event as if it had not been started */
+    if (!err && hk_mark_get(&s->bus->gate) == HK_CLOSED) {
+        hk_core_unstart(c->core, d->lease);
+        err = HARK_ECLOSED;
+    }
+    if (!err)
+        err = hk_core_settle(c->core, d->lease, verdict, delay_ns, d->error, now, &came);
+    if (!err) {
+        count_verdict(s, came);
+        hk_figures_settled(c, d, now);
+    }
+    c->running--;
+    hk_consumer_unlock(c);
+    hk_gate_open(&s->gate); /* a lane or a place came free; a load and a step when nobody waits */
+    hk_bus_running(s->bus, -1);
+    return err;
+}
+
+hark_err hk_consumer_extend(hark_delivery *d, int64_t ms)
+{
+    hk_consumer *c = d->sub->consumer;
+    pthread_mutex_lock(&c->lock);
+    hark_err err = is_stale(c, d)
+                       ? HARK_ESTALE
+                       : hk_core_extend(c->core, d->lease, hk_mono_ns() + hk_ms_to_ns(ms));
+    hk_consumer_unlock(c);
+    if (!err) {
+        hk_gate_open(&d->sub->gate);
+        hk_watch_poke(d->sub->bus);
+    }
+    return err;
+}
+
+void hk_consumer_gap_done(hark_delivery *d)
+{
+    hk_consumer *c = d->sub->consumer;
+    pthread_mutex_lock(&c->lock);
+    if (!is_stale(c, d))
+        hk_core_gap_done(c->core, d->gap_to);
+    hk_consumer_unlock(c);
+}
+
+/* ---- timeouts
+ * ---------------------------------------------------------------------------------------- */
+
+/* Under the lock: the thread whose handler has this lease gets a successor. */
+static void note_stuck(hk_consumer *c, hk_lease lease)
+{
+    for (hk_worker *w = c->workers_first; w; w = w->next)
+        if (w->busy && !w->stuck && w->generation == c->generation &&
+            w->lease.place == lease.place && w->lease.token == lease.token) {
+            w->stuck = true;
+            c->stuck++;
+            if (c->threads + c->to_start < 2 * c->workers)
+                c->to_start++;
+        }
+}
+
+/* Under the lock. */
+static void expire(hk_consumer *c)
+{
+    hk_lease lease;
+    uint64_t seq;
+    hark_verdict verdict;
+    while (!c->stale && hk_core_expire(c->core, hk_now_get(), &lease, &seq, &verdict)) {
+        hk_log(HK_WARN, "consumer %s: no answer to event %llu within its time", c->sub->name,
+               (unsigned long long)seq);
+        hk_count_bump(&c->sub->timed_out, 1);
+        count_verdict(c->sub, verdict);
+        note_stuck(c, lease);
+        hk_gate_open(&c->sub->gate);
+    }
+}
+
+int64_t hk_consumer_expire(hark_sub *s)
+{
+    hk_consumer *c = s->consumer;
+    pthread_mutex_lock(&c->lock);
+    expire(c);
+    int64_t due = c->handler_ns >= 0 && !c->stale ? hk_core_due(c->core) : -1;
+    hk_consumer_unlock(c);
+    return due;
+}
+
+/* ---- workers
+ * ----------------------------------------------------------------------------------------- */
+
+/* Before a handler runs that may time out. */
+static void worker_busy(hk_consumer *c, hk_worker *w, const hark_delivery *d)
+{
+    pthread_mutex_lock(&c->lock);
+    w->lease = d->lease;
+    w->generation = d->generation;
+    w->busy = true;
+    pthread_mutex_unlock(&c->lock);
+    hk_watch_poke(c->sub->bus);
+}
+
+/* And after it. False when another thread has taken this one's place. */
+static bool worker_free(hk_consumer *c, hk_worker *w)
+{
+    pthread_mutex_lock(&c->lock);
+    c->stuck -= w->stuck;
+    w->busy = w->stuck = false;
+    bool stay = c->threads <= c->workers + c->stuck;
+    hk_consumer_unlock(c);
+    return stay;
+}
+
+/* The handler keeps the delivery: from here on it is held, not handled. */
+static void kept(hk_consumer *c, hk_lease lease, uint64_t generation)
+{
+    pthread_mutex_lock(&c->lock);
+    if (generation == c->generation && !c->stale)
+        (void)hk_core_extend(c->core, lease, c->hold_ns < 0 ? -1 : hk_mono_ns() + c->hold_ns);
+    hk_consumer_unlock(c);
+    hk_gate_open(&c->sub->gate); /* it may run out before what they wait for */
+}
+
+static void worker_link(hk_consumer *c, hk_worker *w, bool on)
+{
+    pthread_mutex_lock(&c->lock);
+    hk_worker **link = &c->workers_first;
+    while (!on && *link != w)
+        link = &(*link)->next;
+    if (on)
+        w->next = *link;
+    *link = on ? w : w->next;
+    pthread_mutex_unlock(&c->lock);
+}
+
+/* Runs the handler on one delivery. NULL: the handler kept it. */
+static hark_delivery *handle(hark_sub *s, hark_delivery *d, hk_worker *w, bool *ret_stay)
+{
+    hk_consumer *c = s->consumer;
+    bool gap = d->gap_to != 0, watched = !gap && c->handler_ns >= 0;
+    hk_lease lease = d->lease;
+    uint64_t generation = d->generation;
+    if (watched)
+        worker_busy(c, w, d);
+    hk_guard_enter(d->slot);
+    hark_verdict v = s->fn(d, s->ud);
+    hk_guard_leave();
+    if (v == HARK_LATER) { /* it may be settled, and gone, by now */
+        if (!gap)
+            kept(c, lease, generation);
+        d = NULL;
+    } else {
+        if (gap)
+            hk_consumer_gap_done(d);
+        else
+            (void)hk_consumer_settle(d, v == HARK_ACK || v == HARK_REJECT ? v : HARK_RETRY);
+        hk_delivery_clear(d);
+    }
+    *ret_stay = !watched || worker_free(c, w);
+    return d;
+}
+
+static void worker_end(hark_sub *s, hk_worker *w)
+{
+    hk_consumer *c = s->consumer;
+    hark_bus *bus = s->bus;
+    worker_link(c, w, false);
+    pthread_mutex_lock(&c->lock);
+    c->threads--;
+    hk_consumer_unlock(c);
+    hk_guard_thread_end();
+    hk_sub_release(s);
+    hk_bus_thread_end(bus);
+}
+
+static void *worker_main(void *arg)
+{
+    hark_sub *s = arg;
+    hk_worker me = {0};
+    hark_delivery *d = NULL;
+    bool stay = true;
+    (void)hk_role_set(HK_ROLE_HANDLER);
+    hk_guard_thread();
+    worker_link(s->consumer, &me, true);
+    while (stay) {
+        if (!d && !(d = calloc(1, sizeof *d))) {
+            (void)hk_gate_wait(&s->gate, hk_gate_look(&s->gate), TROUBLE_NS);
+            if (hk_mark_get(&s->closed))
+                break;
+            continue;
+        }
+        if (next(s, -1, d))
+            break;
+        d = handle(s, d, &me, &stay);
+    }
+    free(d);
+    worker_end(s, &me);
+    return NULL;
+}
+
+hark_err hk_consumer_thread(hark_sub *s)
+{
+    hk_consumer *c = s->consumer;
+    hk_sub_hold(s);
+    hark_err err = hk_bus_thread(s->bus, "hark-consumer", worker_main, s);
+    if (err) {
+        pthread_mutex_lock(&c->lock);
+        c->threads--;
+        hk_consumer_unlock(c);
+        hk_sub_release(s);
+    }
+    return err;
+}
+
+hark_err hk_consumer_start(hark_sub *s)
+{
+    hk_consumer *c = s->consumer;
+    hark_err err = c->handler_ns >= 0 ? hk_watch_start(s->bus) : HARK_OK;
+    for (size_t i = 0; !err && i < c->workers; i++) {
+        pthread_mutex_lock(&c->lock);
+        c->threads++;
+        pthread_mutex_unlock(&c->lock);
+        err = hk_consumer_thread(s);
+        if (err && i > 0) {
+            hk_log(HK_WARN, "consumer %s has %zu workers, not %zu: %s", s->name, i, c->workers,
+                   hark_err_text(err));
+            return HARK_OK;
+        }
+    }
+    return err;
+}

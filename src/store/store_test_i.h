@@ -1,0 +1,371 @@
+/* store_test_i.h: what the tests of the stores' contract share. Each test runs on every store that
+ * BOTH names: a fresh log, consumers by name, and the ledger's content as text. <cmocka.h> comes
+ * before it. */
+#ifndef HK_STORE_TEST_I_H
+#define HK_STORE_TEST_I_H
+
+#include "event/event.h"
+#include "store/store.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+/* One behaviour, on both stores. */
+#define BOTH(test)                                                                                 \
+    {#test " on memory", test, set_up, tear_down, (void *)"memory"},                               \
+    {                                                                                              \
+#test " on sqlite", test, set_up, tear_down, (void *)"sqlite"                              \
+    }
+
+enum { RETAINED = 1024 }; /* events, by a store that keeps the newest */
+
+typedef struct fixture {
+    char dir[64];
+    char url[112];
+    const hark_store_ops *ops;
+    hark_store *store;
+    hark_store_info info;
+    hark_errinfo ei;
+} fixture;
+
+/* Asserts success and shows the error's text when it isn't. */
+#define assert_ok(f, call)                                                                         \
+    do {                                                                                           \
+        hark_err err_ = (call);                                                                    \
+        if (err_)                                                                                  \
+            fail_msg("%s: %s: %s", #call, hark_err_name(err_), (f)->ei.text);                      \
+    } while (0)
+
+#define assert_err(f, expected, call)                                                              \
+    do {                                                                                           \
+        (f)->ei.text[0] = '\0';                                                                    \
+        hark_err err_ = (call);                                                                    \
+        if (err_ != (expected))                                                                    \
+            fail_msg("%s: expected %s, got %s: %s", #call, hark_err_name(expected),                \
+                     hark_err_name(err_), (f)->ei.text);                                           \
+        if (!(f)->ei.text[0])                                                                      \
+            fail_msg("%s: %s without a text", #call, hark_err_name(err_));                         \
+    } while (0)
+
+/* ---- a log ------------------------------------------------------------------------------------- */
+
+static inline void drop_events(void *ud, hark_event *const *events, size_t n)
+{
+    (void)ud;
+    for (size_t i = 0; i < n; i++)
+        (void)hark_event_unref(events[i]);
+}
+
+static inline void open_store(fixture *f)
+{
+    const hark_store_opts opts = {
+        .size = sizeof opts, .retain_events = RETAINED, .retain_bytes = (size_t)256 << 20};
+    const hark_store_host host = {.size = sizeof host, .committed = drop_events};
+    const char *rest = NULL;
+    assert_ok(f, hk_store_find(f->url, &f->ops, &rest, &f->ei));
+    assert_ok(f, f->ops->open(rest, &opts, &host, &f->store, &f->ei));
+    f->ops->info(f->store, &f->info);
+}
+
+/* What is durable must be the same after a restart; memory's lasts as long as its process. */
+static inline void restart(fixture *f)
+{
+    if (f->info.durability == HARK_MEMORY)
+        return;
+    f->ops->close(f->store);
+    open_store(f);
+}
+
+static inline int set_up(void **state)
+{
+    const char *scheme = *state, *base = getenv("TMPDIR");
+    fixture *f = calloc(1, sizeof *f);
+    assert_non_null(f);
+    (void)snprintf(f->dir, sizeof f->dir, "%.40s/hark-XXXXXX", base ? base : "/tmp");
+    assert_non_null(mkdtemp(f->dir));
+    if (strcmp(scheme, "sqlite") == 0)
+        (void)snprintf(f->url, sizeof f->url, "sqlite:%s/log.db", f->dir);
+    else
+        (void)snprintf(f->url, sizeof f->url, "%s:", scheme);
+    open_store(f);
+    *state = f;
+    return 0;
+}
+
+static inline int tear_down(void **state)
+{
+    fixture *f = *state;
+    char command[128];
+    f->ops->close(f->store);
+    (void)snprintf(command, sizeof command, "rm -rf '%s'", f->dir);
+    assert_int_equal(system(command), 0);
+    free(f);
+    return 0;
+}
+
+static inline void begin(fixture *f)
+{
+    assert_ok(f, f->ops->begin(f->store, &f->ei));
+}
+
+static inline void commit(fixture *f)
+{
+    assert_ok(f, f->ops->commit(f->store, &f->ei));
+}
+
+/* A call that writes, in a group of its own. */
+#define write_ok(f, call)                                                                          \
+    do {                                                                                           \
+        begin(f);                                                                                  \
+        assert_ok(f, call);                                                                        \
+        commit(f);                                                                                 \
+    } while (0)
+
+#define write_err(f, expected, call)                                                               \
+    do {                                                                                           \
+        begin(f);                                                                                  \
+        assert_err(f, expected, call);                                                             \
+        commit(f);                                                                                 \
+    } while (0)
+
+/* ---- events ------------------------------------------------------------------------------------ */
+
+static inline hark_event *event_of(const hark_event_spec *spec)
+{
+    hark_event *e = NULL;
+    hark_errinfo ei = {0};
+    if (hark_event_new(spec, &e, &ei))
+        fail_msg("event: %s", ei.text);
+    return e;
+}
+
+/* Appends one event; its sequence. */
+static inline uint64_t add_spec(fixture *f, const hark_event_spec *spec)
+{
+    hark_store_append a = {.event = event_of(spec)};
+    hk_event_digest(a.event, f->info.log_id, a.digest);
+    if (f->info.direct)
+        hk_event_ref_n(a.event, 2);
+    write_ok(f, f->ops->append(f->store, &a, 1, &f->ei));
+    assert_false(a.ret_duplicate);
+    (void)hark_event_unref(a.event);
+    return a.ret_sequence;
+}
+
+static inline uint64_t add(fixture *f, const char *type, const char *id, const char *key)
+{
+    return add_spec(f, HARK_OPTS(hark_event_spec, .type = type, .id = id, .source = "/test",
+                                 .key = key, .json = "{\"n\":1}"));
+}
+
+/* Appends n events of type "t" without a key. */
+static inline void add_some(fixture *f, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        (void)add(f, "t", NULL, NULL);
+}
+
+/* The event at a place; a reference. */
+static inline hark_event *event_at(fixture *f, uint64_t seq)
+{
+    hark_event *e = NULL;
+    const hark_store_query q = {.size = sizeof q, .after = seq - 1, .before = seq + 1, .limit = 1};
+    hark_store_page page = {.events = &e};
+    assert_ok(f, f->ops->read(f->store, &q, &page, &f->ei));
+    assert_int_equal(page.n, 1);
+    return e;
+}
+
+/* ---- consumers --------------------------------------------------------------------------------- */
+
+static inline hark_store_consumer consumer(const char *name)
+{
+    return (hark_store_consumer){.size = sizeof(hark_store_consumer),
+                                 .name = name,
+                                 .pattern = "t",
+                                 .policy = "{}",
+                                 .start = 1};
+}
+
+static inline hark_err load(fixture *f, hark_store_consumer *c)
+{
+    begin(f);
+    hark_err err = f->ops->consumer_open(f->store, c, &f->ei);
+    commit(f);
+    return err;
+}
+
+/* An empty save of a consumer, which is registered from the first event on if it is not there. */
+static inline hark_store_save save_of(fixture *f, const char *name)
+{
+    hark_store_consumer c = consumer(name);
+    c.update = 1;
+    assert_ok(f, load(f, &c));
+    hark_store_save v = {.size = sizeof v,
+                         .consumer = c.ret_id,
+                         .generation = c.ret_generation,
+                         .floor = c.ret_floor,
+                         .highest = c.ret_highest};
+    hark_store_consumer_clear(&c);
+    return v;
+}
+
+static inline void save(fixture *f, const hark_store_save *v)
+{
+    write_ok(f, f->ops->consumer_save(f->store, v, &f->ei));
+}
+
+static inline void put_row(fixture *f, const char *name, hark_store_row row)
+{
+    hark_store_save v = save_of(f, name);
+    v.put = &row;
+    v.n_put = 1;
+    save(f, &v);
+}
+
+static inline void drop_row(fixture *f, const char *name, uint64_t seq)
+{
+    hark_store_save v = save_of(f, name);
+    v.drop = &seq;
+    v.n_drop = 1;
+    save(f, &v);
+}
+
+/* A dead letter of an event of the log, with one attempt; `parks` also leaves its row. Its id. */
+static inline uint64_t bury(fixture *f, const char *name, uint64_t seq, bool parks)
+{
+    hark_event *e = event_at(f, seq);
+    hark_store_save v = save_of(f, name);
+    hark_store_attempt a = {.sequence = seq,
+                            .number = 1,
+                            .started_ns = 5,
+                            .ended_ns = 6,
+                            .outcome = "reject",
+                            .error = "no"};
+    hark_store_dead d = {.event = e,
+                         .reason = "rejected",
+                         .error = "no",
+                         .attempts = 1,
+                         .first_ns = 5,
+                         .dead_ns = (int64_t)seq * 1000};
+    hark_store_row row = {.sequence = seq,
+                          .state = HARK_ROW_DEAD,
+                          .attempts = 1,
+                          .first_ns = 5,
+                          .key = hark_event_key(e),
+                          .error = "no"};
+    v.highest = v.highest > seq ? v.highest : seq;
+    v.attempts = &a;
+    v.dead = &d;
+    v.put = &row;
+    v.n_attempts = v.n_dead = 1;
+    v.n_put = parks;
+    v.drop = &seq;
+    v.n_drop = !parks;
+    save(f, &v);
+    (void)hark_event_unref(e);
+    assert_int_not_equal(d.ret_id, 0);
+    return d.ret_id;
+}
+
+/* ---- what is there, as text -------------------------------------------------------------------- */
+
+typedef struct text {
+    char s[1024];
+    size_t len, most; /* most: stops after so many; 0 = never */
+    size_t n;
+} text;
+
+static inline void say(text *t, const char *fmt, ...) HARK_PRINTF(2, 3);
+static inline void say(text *t, const char *fmt, ...)
+{
+    va_list args;
+    va_start(args, fmt);
+    int n = vsnprintf(t->s + t->len, sizeof t->s - t->len, fmt, args);
+    va_end(args);
+    t->len += n > 0 ? (size_t)n : 0;
+    t->len = t->len < sizeof t->s ? t->len : sizeof t->s - 1;
+}
+
+/* Between two entries. */
+static inline bool entry_ends(text *t)
+{
+    say(t, "; ");
+    return ++t->n != t->most;
+}
+
+static inline const char *text_end(text *t)
+{
+    if (t->len >= 2)
+        t->s[t->len - 2] = '\0';
+    return t->s;
+}
+
+/* "3 retry; 5 parked". */
+static inline const char *rows_text(fixture *f, const char *name, text *t)
+{
+    static const char *const states[] = {"?", "retry", "behind", "parked", "dead", "counts"};
+    hark_store_consumer c = {.size = sizeof c, .name = name, .find = 1};
+    assert_ok(f, load(f, &c));
+    for (size_t i = 0; i < c.ret_n_rows; i++) {
+        say(t, "%llu %s", (unsigned long long)c.ret_rows[i].sequence, states[c.ret_rows[i].state]);
+        (void)entry_ends(t);
+    }
+    hark_store_consumer_clear(&c);
+    return text_end(t);
+}
+
+#define assert_rows(f, expected, name)                                                             \
+    do {                                                                                           \
+        text t_ = {.n = 0};                                                                        \
+        assert_string_equal(expected, rows_text(f, name, &t_));                                    \
+    } while (0)
+
+/* "3 of c redriven". */
+static inline bool say_letter(void *ud, const hark_store_letter *l)
+{
+    text *t = ud;
+    say(t, "%llu of %s%s", (unsigned long long)l->sequence, l->consumer,
+        l->state == HARK_LETTER_REDRIVEN ? " redriven" : "");
+    return entry_ends(t);
+}
+
+static inline const char *letters_text(fixture *f, hark_store_letters_query q, text *t)
+{
+    q.size = sizeof q;
+    assert_ok(f, f->ops->letters(f->store, &q, say_letter, t, &f->ei));
+    return text_end(t);
+}
+
+#define assert_letters_of(f, expected, ...)                                                        \
+    do {                                                                                           \
+        text t_ = {.n = 0};                                                                        \
+        assert_string_equal(expected,                                                              \
+                            letters_text(f, (hark_store_letters_query){__VA_ARGS__}, &t_));        \
+    } while (0)
+
+#define assert_letters(f, expected) assert_letters_of(f, expected, .after_id = 0)
+
+static inline bool say_attempt(void *ud, const hark_store_attempt *a)
+{
+    text *t = ud;
+    say(t, "%lld %s %s", (long long)a->number, a->outcome, a->error ? a->error : "-");
+    return entry_ends(t);
+}
+
+static inline const char *attempts_text(fixture *f, const char *name, uint64_t seq, text *t)
+{
+    hark_store_save v = save_of(f, name);
+    assert_ok(f, f->ops->attempts(f->store, v.consumer, seq, say_attempt, t, &f->ei));
+    return text_end(t);
+}
+
+#define assert_attempts(f, expected, name, seq)                                                    \
+    do {                                                                                           \
+        text t_ = {.n = 0};                                                                        \
+        assert_string_equal(expected, attempts_text(f, name, seq, &t_));                           \
+    } while (0)
+
+#endif

@@ -1,0 +1,151 @@
+/* disk.c: what is committed: the consumer's state, rows and dead letters, by the contract of
+ * hark/store.h. */
+#include "sim.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static void put_row(sim_disk *d, const hark_store_row *row)
+{
+    sim_row *r = &d->rows[row->sequence];
+    r->there = true;
+    r->row = *row;
+    (void)snprintf(r->key, sizeof r->key, "%s", row->key ? row->key : "");
+    (void)snprintf(r->error, sizeof r->error, "%s", row->error ? row->error : "");
+    r->row.key = r->row.error = NULL;
+}
+
+static void remove_letter(sim_disk *d, size_t i)
+{
+    d->letters[i] = d->letters[--d->n_letters];
+}
+
+/* Its new delivery is settled. */
+static void end_redrive(sim_disk *d, uint64_t seq)
+{
+    for (size_t i = d->n_letters; i-- > 0;)
+        if (d->letters[i].seq == seq && d->letters[i].state == HARK_LETTER_REDRIVEN)
+            remove_letter(d, i);
+}
+
+void disk_save(sim_world *w, const hark_store_save *s)
+{
+    sim_disk *d = &w->disk;
+    d->floor = s->floor;
+    d->highest = s->highest;
+    d->gap_done = s->gap_done > d->gap_done ? s->gap_done : d->gap_done;
+    d->n_settled = s->n_settled;
+    memcpy(d->settled, s->settled, s->n_settled * sizeof *s->settled);
+    for (size_t i = 0; i < s->n_drop; i++) {
+        d->rows[s->drop[i]].there = false;
+        end_redrive(d, s->drop[i]);
+    }
+    for (size_t i = 0; i < s->n_put; i++)
+        put_row(d, &s->put[i]);
+    for (size_t i = 0; i < s->n_dead; i++) {
+        const sim_payload *p = (const void *)s->dead[i].event;
+        end_redrive(d, p->seq);
+        if (d->n_letters == LETTERS)
+            sim_fail(w, "there are more than %d dead letters", LETTERS);
+        d->letters[d->n_letters++] = (sim_letter){.id = ++d->last_letter,
+                                                  .seq = p->seq,
+                                                  .generation = d->generation,
+                                                  .state = HARK_LETTER_DEAD};
+    }
+}
+
+void disk_count(sim_disk *d, uint64_t seq, bool crash, int64_t first_ns)
+{
+    sim_row *r = &d->rows[seq];
+    if (!r->there)
+        *r = (sim_row){.there = true,
+                       .row = {.sequence = seq, .state = HARK_ROW_COUNTS, .first_ns = first_ns}};
+    r->row.crashes += crash;
+    r->row.interruptions += !crash;
+    if (crash)
+        (void)snprintf(r->error, sizeof r->error, "SIGSEGV at 0x0");
+}
+
+bool disk_settled(const sim_disk *d, uint64_t seq)
+{
+    bool settled = seq <= d->floor;
+    for (size_t i = 0; i < d->n_settled; i++)
+        settled |= d->settled[i].first <= seq && seq <= d->settled[i].last;
+    return settled;
+}
+
+sim_letter *disk_letter(sim_disk *d, uint64_t id)
+{
+    for (size_t i = 0; i < d->n_letters; i++)
+        if (d->letters[i].id == id)
+            return &d->letters[i];
+    return NULL;
+}
+
+hark_err disk_redrive(sim_world *w, sim_letter *l, int64_t due_ns)
+{
+    sim_disk *d = &w->disk;
+    sim_row *r = &d->rows[l->seq];
+    if (l->state == HARK_LETTER_REDRIVEN)
+        return HARK_ECONFLICT;
+    if (!disk_settled(d, l->seq))
+        return HARK_EAGAIN; /* the consumer was reset and comes to it by itself */
+    if (r->there && r->row.state != HARK_ROW_COUNTS &&
+        (r->row.state != HARK_ROW_DEAD || l->generation != d->generation))
+        return HARK_ECONFLICT;
+    const char *key = w->events[l->seq].key;
+    put_row(d, &(hark_store_row){.sequence = l->seq,
+                                 .state = HARK_ROW_RETRY,
+                                 .due_ns = due_ns,
+                                 .key = key[0] ? key : NULL});
+    l->state = HARK_LETTER_REDRIVEN;
+    return HARK_OK;
+}
+
+void disk_discard(sim_world *w, sim_letter *l)
+{
+    sim_disk *d = &w->disk;
+    uint64_t seq = l->seq;
+    sim_row *r = &d->rows[seq];
+    if (l->generation == d->generation && r->there && r->row.state == HARK_ROW_DEAD)
+        r->there = false;
+    remove_letter(d, (size_t)(l - d->letters));
+}
+
+void disk_reset(sim_world *w, uint64_t floor, const hark_store_rerun *rerun)
+{
+    sim_disk *d = &w->disk;
+    d->generation++;
+    d->floor = floor;
+    d->n_settled = 0;
+    d->gap_done = 0;
+    d->rerun = *rerun;
+    for (size_t i = 0; i <= EVENTS; i++)
+        d->rows[i].there = false;
+    for (size_t i = 0; i < d->n_letters; i++)
+        d->letters[i].state = HARK_LETTER_DEAD;
+}
+
+size_t disk_consumer(sim_disk *d, hark_store_consumer *ret, hark_store_row *rows)
+{
+    size_t n = 0;
+    for (uint64_t seq = 1; seq <= EVENTS; seq++) {
+        sim_row *r = &d->rows[seq];
+        if (!r->there)
+            continue;
+        rows[n] = r->row;
+        rows[n].key = r->key[0] ? r->key : NULL;
+        rows[n++].error = r->error[0] ? r->error : NULL;
+    }
+    *ret = (hark_store_consumer){.size = sizeof *ret,
+                                 .ret_generation = d->generation,
+                                 .ret_floor = d->floor,
+                                 .ret_highest = d->highest,
+                                 .ret_settled = d->settled,
+                                 .ret_n_settled = d->n_settled,
+                                 .ret_rows = rows,
+                                 .ret_n_rows = n,
+                                 .ret_paused = d->paused,
+                                 .ret_rerun = d->rerun};
+    return n;
+}
