@@ -184,9 +184,9 @@ typedef struct hk_consumer {
     hk_core *core;
     uint64_t id, generation;
     size_t workers;
-    uint64_t gap_from, gap_to; /* to be handed out; 0 = none */
-    uint64_t gap_told;         /* up to here stretches were noted, whoever found them */
-    bool reading;              /* one thread reads the log for all */
+    uint64_t gap_from, gap_to;   /* to be handed out; 0 = none */
+    uint64_t told_from, told_to; /* the stretch noted last, whoever found it */
+    bool reading;                /* one thread reads the log for all */
     bool queued;
     bool collected; /* a save of it is under way */
     bool

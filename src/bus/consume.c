@@ -30,10 +30,12 @@ static void tell_gap(hk_consumer *c, uint64_t from, uint64_t to)
 
 void hk_consumer_note_gap(hk_consumer *c, uint64_t from, uint64_t to)
 {
-    if (to <= c->gap_told) /* retention, the ledger and a page may all tell of the same one */
+    bool joins = c->told_from && from >= c->told_from && from <= c->told_to + 1;
+    if (joins && to <= c->told_to) /* retention, the ledger and a page may tell of the same one */
         return;
-    tell_gap(c, from <= c->gap_told ? c->gap_told + 1 : from, to);
-    c->gap_told = to;
+    tell_gap(c, joins ? c->told_to + 1 : from, to);
+    c->told_from = joins ? c->told_from : from;
+    c->told_to = to;
 }
 
 /* Under the lock: what a page brought. Returns false when memory is out: the rest is read again. */
@@ -237,7 +239,7 @@ static bool start_one(hk_consumer *c, hark_delivery *d, bool *ret_trouble)
             return false;
         }
         if (f == GONE) { /* no longer retained: an explicit gap */
-            if (st.seq > c->gap_told)
+            if (st.seq < c->told_from || st.seq > c->told_to)
                 tell_gap(c, st.seq, st.seq);
             (void)hk_core_settle(c->core, st.lease, HARK_ACK, 0, NULL, now, NULL);
             if (take_gap(c, d))

@@ -112,7 +112,7 @@ static void take_state(hk_consumer *c, const hark_store_consumer *state, hk_core
     c->core = core;
     c->generation = state->ret_generation;
     c->rerun = state->ret_rerun;
-    c->gap_from = c->gap_to = c->gap_told = 0;
+    c->gap_from = c->gap_to = c->told_from = c->told_to = 0;
     if (state->ret_gap_to)
         hk_consumer_note_gap(c, state->ret_gap_from, state->ret_gap_to);
     if (!(c->sub->flags & HARK_SUB_GAPS))

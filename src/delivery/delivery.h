@@ -102,7 +102,9 @@ void hk_core_die(hk_core *c, hk_lease lease, hk_now now);
  * behind the lane's head, in order of sequence. After hk_core_saved of what was committed before or
  * with it, and not for what hk_core_load has brought already. HARK_ENOMEM: nothing changed. */
 hark_err hk_core_redriven(hk_core *c, uint64_t seq, const char *key, int64_t due, int64_t due_wall);
-/* Discarded: the store has removed the dead letter and its row; a lane parked behind it goes on. */
+/* Discarded: the store has removed the dead letter and its row; the lane parked behind it goes on.
+ * Only when hark_store_letter_done.parked says so: an event that was redriven from an older letter
+ * may have another one, and that parks its lane still. */
 void hk_core_discarded(hk_core *c, uint64_t seq, const char *key);
 
 void hk_core_pause(hk_core *c, bool paused);

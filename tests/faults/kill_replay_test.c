@@ -6,7 +6,6 @@
 #include "lines.h"
 #include "projection.h"
 
-#include <signal.h>
 #include <stdlib.h>
 
 enum { BATCH = 500, AT_MOST_AGAIN = 1000, LATEST_KILL_MS = 20, LOG_MAX_MS = 600000 };

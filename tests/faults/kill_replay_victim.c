@@ -14,7 +14,6 @@
 #include "lines.h"
 #include "projection.h"
 
-#include <errno.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <time.h>

@@ -19,7 +19,9 @@ static kit_output output;
 
 /* What the victim said. */
 typedef struct said {
-    bool opened, ended, delivered[SYSCALL_EVENTS], asked[SYSCALL_EVENTS];
+    bool opened, ended, delivered[SYSCALL_ALL], asked[SYSCALL_EVENTS];
+    bool schedule_asked, redriven;
+    int schedule_class;
     int open_err, err[SYSCALL_EVENTS], cls[SYSCALL_EVENTS], read_only;
     uint64_t seq[SYSCALL_EVENTS];
 } said;
@@ -47,6 +49,11 @@ static void parse(said *s, char *text)
             s->err[i] = err;
             s->cls[i] = cls;
             s->seq[i] = seq;
+        } else if (sscanf(l, "C %d %d", &err, &cls) == 2) {
+            s->schedule_asked = true;
+            s->schedule_class = cls;
+        } else if (sscanf(l, "L %d %d", &err, &cls) == 2) {
+            s->redriven = !err;
         } else if (sscanf(l, "D %d", &i) == 1) {
             s->delivered[i] = true;
         } else if (sscanf(l, "R %d", &i) == 1) {
@@ -71,7 +78,7 @@ static void run(point *p, const char *call, const char *how, int n, const char *
     (void)snprintf(trace, sizeof trace, "trace=%s", call);
     (void)snprintf(inject, sizeof inject, "inject=%s", p->what);
     bool fails = strncmp(how, "error", 5) == 0; /* then the consumer may be unable to go on */
-    (void)snprintf(patience, sizeof patience, "%d", fails ? 1000 : KIT_HUNG_MS);
+    (void)snprintf(patience, sizeof patience, "%d", fails ? 400 : KIT_HUNG_MS);
     const char *argv[] = {strace, "-f", "-qq",  "-e",   trace,    "-e", inject,
                           "-o",   log,  victim, p->url, patience, NULL};
     kit_run(argv, NULL, &output);
@@ -87,8 +94,9 @@ static void run(point *p, const char *call, const char *how, int n, const char *
 /* ---- afterwards ---- */
 
 typedef struct after {
-    uint64_t seq[SYSCALL_EVENTS]; /* in the log; 0 = not there */
-    bool delivered[SYSCALL_EVENTS];
+    uint64_t seq[SYSCALL_ALL]; /* in the log; 0 = not there */
+    bool delivered[SYSCALL_ALL];
+    int schedules, letters, announced;
 } after;
 
 static void look_at(const point *p, hark_bus *bus, after *a)
@@ -97,6 +105,7 @@ static void look_at(const point *p, hark_bus *bus, after *a)
     hark_errinfo ei;
     uint64_t last = 0;
     char data[16384];
+    memset(a->seq, 0, sizeof a->seq);
     if (hark_read(bus, NULL, &page, &ei))
         fail_msg("%s: the log cannot be read: %s", p->what, ei.text);
     for (size_t k = 0; k < hark_page_count(page); k++) {
@@ -104,7 +113,7 @@ static void look_at(const point *p, hark_bus *bus, after *a)
         size_t len;
         const void *bytes = hark_event_data(e, &len);
         int i = atoi(hark_event_id(e) + 2);
-        if (strncmp(hark_event_id(e), "e-", 2) != 0 || i < 0 || i >= SYSCALL_EVENTS || a->seq[i])
+        if (strncmp(hark_event_id(e), "e-", 2) != 0 || i < 0 || i >= SYSCALL_ALL || a->seq[i])
             fail_msg("%s: event %s is one too many", p->what, hark_event_id(e));
         if (len != syscall_data(i, data) || memcmp(bytes, data, len) != 0)
             fail_msg("%s: event %d has other data", p->what, i);
@@ -152,28 +161,95 @@ static hark_verdict take(hark_delivery *d, void *ud)
     return HARK_ACK;
 }
 
+static bool count_schedule(const hark_schedule_info *info, void *ud)
+{
+    (void)info;
+    ++*(int *)ud;
+    return true;
+}
+
+static bool count_letter(const hark_dead_letter *l, void *ud)
+{
+    (void)l;
+    ++*(int *)ud;
+    return true;
+}
+
+/* What was kept is published, soon, as it is overdue; what was refused is nowhere. */
+static void schedule_is_true(const point *p, hark_bus *bus, after *a)
+{
+    int64_t end = kit_ms() + KIT_HUNG_MS;
+    hark_errinfo ei;
+    do { /* the schedules first: one of them may become an event in between */
+        a->schedules = 0;
+        if (hark_schedules(bus, count_schedule, &a->schedules, &ei))
+            fail_msg("%s: hark_schedules: %s", p->what, ei.text);
+        look_at(p, bus, a);
+        if (kit_ms() > end)
+            fail_msg("%s: an overdue schedule stays", p->what);
+    } while (a->schedules && !a->seq[SYSCALL_LATE]);
+    int cls = p->said.schedule_class;
+    bool asked = p->said.schedule_asked;
+    if (asked && cls == HARK_CLASS_OK && !a->seq[SYSCALL_LATE])
+        fail_msg("%s: a schedule is lost", p->what);
+    if (asked && cls != HARK_CLASS_OK && cls != HARK_CLASS_UNKNOWN && a->seq[SYSCALL_LATE])
+        fail_msg("%s: a schedule was refused, and yet its event is there", p->what);
+}
+
+/* A dead letter is announced, once, and one that was redriven is none any more. */
+static void letter_is_true(const point *p, hark_bus *bus, after *a)
+{
+    hark_page *page = NULL;
+    hark_errinfo ei;
+    if (hark_dead_letters(bus, NULL, count_letter, &a->letters, &ei) ||
+        hark_read(bus, HARK_OPTS(hark_read_opts, .type = "dead_letter"), &page, &ei))
+        fail_msg("%s: the dead letters cannot be read: %s", p->what, ei.text);
+    a->announced = (int)hark_page_count(page);
+    hark_page_free(page);
+    if (a->letters > 1 || a->announced > 1 || a->letters > a->announced)
+        fail_msg("%s: %d dead letters, and %d announcements", p->what, a->letters, a->announced);
+    if (p->said.redriven && (a->letters || !a->announced))
+        fail_msg("%s: after its redrive: %d dead letters, %d announcements", p->what, a->letters,
+                 a->announced);
+}
+
+static bool is_settled(const point *p, hark_sub *sub, uint64_t last)
+{
+    hark_sub_stats st = {.size = sizeof st};
+    if (hark_sub_stats_get(sub, &st))
+        fail_msg("%s: no figures of the consumer", p->what);
+    return st.position >= last && !st.pending;
+}
+
 static void consume_the_rest(const point *p, hark_bus *bus, after *a)
 {
     hark_bus_info info = {.size = sizeof info};
-    hark_sub_stats st = {.size = sizeof st};
     hark_sub *sub = NULL;
+    hark_errinfo ei;
+    int left = 0;
     int64_t end = kit_ms() + KIT_HUNG_MS;
     assert_int_equal(hark_bus_info_get(bus, &info), HARK_OK);
     hark_err err = syscall_consume(bus, take, a, &sub);
     if (err)
         fail_msg("%s: the consumer: %s", p->what, hark_err_name(err));
-    do {
-        assert_int_equal(hark_sub_stats_get(sub, &st), HARK_OK);
+    if (hark_redrive_all(bus, NULL, 0, NULL, &ei))
+        fail_msg("%s: hark_redrive_all: %s", p->what, ei.text);
+    while (!is_settled(p, sub, info.last_sequence))
         if (kit_ms() > end)
-            fail_msg("%s: the consumer hangs at %d of %d", p->what, (int)st.position,
-                     (int)info.last_sequence);
-    } while (st.position < info.last_sequence);
+            fail_msg("%s: the consumer hangs", p->what);
     hark_sub_close(sub);
     assert_int_equal(hark_sub_join(sub, KIT_HUNG_MS), HARK_OK);
     hark_sub_unref(sub);
-    for (int i = 0; i < SYSCALL_EVENTS; i++)
-        if (!a->delivered[i] && !p->said.delivered[i])
+    for (int i = 0; i < SYSCALL_ALL; i++)
+        if (a->seq[i] && !a->delivered[i] && !p->said.delivered[i])
             fail_msg("%s: event %d never came", p->what, i);
+    if (a->letters && !a->delivered[2])
+        fail_msg("%s: the redrive of a dead letter never came", p->what);
+    if (hark_dead_letters(bus, HARK_OPTS(hark_dead_filter, .redriven = 1), count_letter, &left,
+                          &ei))
+        fail_msg("%s: hark_dead_letters: %s", p->what, ei.text);
+    if (left)
+        fail_msg("%s: %d dead letters are left", p->what, left);
 }
 
 static void audit(const point *p)
@@ -183,9 +259,11 @@ static void audit(const point *p)
     after a = {0};
     if (hark_open(p->url, NULL, &bus, &ei))
         fail_msg("%s: the log does not open: %s", p->what, ei.text);
-    look_at(p, bus, &a);
+    schedule_is_true(p, bus, &a);
     receipts_are_true(p, &a);
+    letter_is_true(p, bus, &a);
     publish_again(p, bus, &a);
+    look_at(p, bus, &a);
     consume_the_rest(p, bus, &a);
     hark_bus_unref(bus);
 }
@@ -240,13 +318,19 @@ KILLED_AT(close)
 
 typedef void (*check_fn)(const point *p);
 
+/* Calls of which there are many fail at every so many in a short run. */
+static int step_of(const char *call)
+{
+    return kit_long() || strcmp(call, "pwrite64") != 0 ? 1 : 5;
+}
+
 /* Fails the n-th call, for each n; `more` is "+" for all from there on. Returns how many of the
  * publishes failed with that error. */
 static int failed_at_each(const char *call, const char *how, const char *more, hark_err wanted,
                           check_fn check)
 {
     int hits = 0;
-    for (int n = 1;; n++) {
+    for (int n = 1;; n += step_of(call)) {
         point p = {0};
         assert_true(n < POINTS_MAX);
         run(&p, call, how, n, more);

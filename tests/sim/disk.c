@@ -102,14 +102,16 @@ hark_err disk_redrive(sim_world *w, sim_letter *l, int64_t due_ns)
     return HARK_OK;
 }
 
-void disk_discard(sim_world *w, sim_letter *l)
+bool disk_discard(sim_world *w, sim_letter *l)
 {
     sim_disk *d = &w->disk;
     uint64_t seq = l->seq;
     sim_row *r = &d->rows[seq];
-    if (l->generation == d->generation && r->there && r->row.state == HARK_ROW_DEAD)
+    bool parked = l->generation == d->generation && r->there && r->row.state == HARK_ROW_DEAD;
+    if (parked)
         r->there = false;
     remove_letter(d, (size_t)(l - d->letters));
+    return parked;
 }
 
 void disk_reset(sim_world *w, uint64_t floor, const hark_store_rerun *rerun)

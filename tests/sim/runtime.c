@@ -361,13 +361,12 @@ void sim_discard(sim_world *w, uint64_t id)
     uint64_t seq = l->seq;
     if (l->state != HARK_LETTER_DEAD)
         return;
-    bool own = l->generation == w->disk.generation;
-    disk_discard(w, l);
+    bool parked = disk_discard(w, l);
     sim_say(w, "dead letter %llu of %llu is discarded", (unsigned long long)id,
             (unsigned long long)seq);
     w->events[seq].letters--;
-    if (!own)
-        return;
+    if (!parked)
+        return; /* an event may have another letter, which parks its key: that one stays */
     audit_discarded(w, seq);
     w->tell = SIM_TELL_DISCARDED;
     w->tell_seq = seq;

@@ -153,7 +153,7 @@ void disk_count(sim_disk *d, uint64_t seq, bool crash, int64_t first_ns);
 bool disk_settled(const sim_disk *d, uint64_t seq);
 sim_letter *disk_letter(sim_disk *d, uint64_t id);
 hark_err disk_redrive(sim_world *w, sim_letter *l, int64_t due_ns);
-void disk_discard(sim_world *w, sim_letter *l);
+bool disk_discard(sim_world *w, sim_letter *l); /* true: it headed a parked lane */
 void disk_reset(sim_world *w, uint64_t floor, const hark_store_rerun *rerun);
 size_t disk_consumer(sim_disk *d, hark_store_consumer *ret, hark_store_row *rows);
 
