@@ -61,7 +61,8 @@ static void await(int n, int64_t ms)
 {
     struct timespec t;
     clock_gettime(CLOCK_REALTIME, &t);
-    t.tv_sec += ms / 1000;
+    t.tv_sec += ms / 1000 + (t.tv_nsec + ms % 1000 * 1000000) / 1000000000;
+    t.tv_nsec = (t.tv_nsec + ms % 1000 * 1000000) % 1000000000;
     pthread_mutex_lock(&lock);
     while (n_came < n && pthread_cond_timedwait(&came, &lock, &t) == 0)
         continue;
