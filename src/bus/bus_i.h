@@ -434,6 +434,8 @@ void hk_schedules_close(hark_bus *bus);
 int64_t hk_schedules_due(hark_bus *bus);
 /* The writer's: the group of a schedule's request failed, it is due again. */
 void hk_schedule_again(hark_bus *bus, uint64_t id);
+/* It was published, or cancelled. */
+void hk_schedule_done(hark_bus *bus, uint64_t id);
 
 /* insist.c: the writer's, with the role: puts announcements of what was given up into the backlog,
  * when groups are being committed again. */

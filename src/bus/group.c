@@ -158,8 +158,10 @@ static void finish_publishes(hark_bus *bus, group *g)
     }
     for (hk_work *work; (work = hk_list_shift(&g->publishes));) {
         hk_request *r = (hk_request *)(void *)work;
-        if (g->err && r->schedule)
+        if (r->schedule && g->err)
             hk_schedule_again(bus, r->schedule);
+        else if (r->schedule)
+            hk_schedule_done(bus, r->schedule);
         if (g->err && r->ei) /* also for a conflict: the other event may have been of this group */
             *r->ei = g->ei;
         hk_request_done(bus, r, g->err ? g->err : r->err);

@@ -89,9 +89,17 @@ void hk_schedule_again(hark_bus *bus, uint64_t id)
 {
     hk_writer *w = &bus->writer;
     pthread_mutex_lock(&w->sched_lock); /* a short pause: the store is failing */
-    if (w->sched && hk_sched_add(w->sched, id, hk_mono_ns() + INT64_C(500000000), true))
-        hk_log(HK_ERROR, "no memory: schedule %llu is published after the next start",
-               (unsigned long long)id);
+    if (w->sched)
+        hk_sched_again(w->sched, id, hk_mono_ns() + INT64_C(500000000));
+    pthread_mutex_unlock(&w->sched_lock);
+}
+
+void hk_schedule_done(hark_bus *bus, uint64_t id)
+{
+    hk_writer *w = &bus->writer;
+    pthread_mutex_lock(&w->sched_lock);
+    if (w->sched)
+        (void)hk_sched_remove(w->sched, id);
     pthread_mutex_unlock(&w->sched_lock);
 }
 
@@ -103,24 +111,34 @@ static bool take(hk_writer *w, hk_now now, uint64_t *ret_id)
     return got;
 }
 
-static void publish_due(hark_bus *bus, uint64_t id)
+/* False: to be tried again. */
+static bool publish_due(hark_bus *bus, firing *f)
+{
+    hark_errinfo ei;
+    hark_err err = bus->ops->schedules(bus->store, f->id, 0, true, fire, f, &ei);
+    if (err == HARK_ECORRUPT) { /* it alone */
+        hk_log(HK_ERROR, "schedule %llu cannot be published: %s", (unsigned long long)f->id,
+               ei.text);
+        return true;
+    }
+    if (err || (f->err && hark_err_class(f->err) != HARK_CLASS_REFUSED))
+        return false;
+    if (f->found && f->err)
+        hk_log(HK_WARN, "schedule %llu was not published: %s", (unsigned long long)f->id,
+               hark_err_text(f->err));
+    if (f->found && bus->info.direct)
+        (void)bus->ops->schedule_drop(bus->store, f->id, NULL);
+    return true;
+}
+
+static void attempt(hark_bus *bus, uint64_t id)
 {
     firing f = {.bus = bus, .id = id};
-    hark_errinfo ei;
-    hark_err err = bus->ops->schedules(bus->store, id, 0, true, fire, &f, &ei);
-    if (err == HARK_ECORRUPT) { /* it alone */
-        hk_log(HK_ERROR, "schedule %llu cannot be published: %s", (unsigned long long)id, ei.text);
-        return;
-    }
-    if (err || (f.err && hark_err_class(f.err) != HARK_CLASS_REFUSED)) {
+    if (!publish_due(bus, &f))
         hk_schedule_again(bus, id);
-        return;
-    }
-    if (f.found && f.err)
-        hk_log(HK_WARN, "schedule %llu was not published: %s", (unsigned long long)id,
-               hark_err_text(f.err));
-    if (f.found && bus->info.direct)
-        (void)bus->ops->schedule_drop(bus->store, id, NULL);
+    else if (!f.found || f.err || bus->info.direct)
+        hk_schedule_done(bus, id);
+    /* else its group decides */
 }
 
 /* Events of one turn; more wait for the next group. */
@@ -132,7 +150,7 @@ int64_t hk_schedules_due(hark_bus *bus)
     hk_now now = hk_now_get();
     uint64_t id;
     for (size_t n = 0; n < TURN && take(w, now, &id); n++)
-        publish_due(bus, id);
+        attempt(bus, id);
     pthread_mutex_lock(&w->sched_lock);
     int64_t wait = w->sched ? hk_sched_wait(w->sched, now, CLOCK_LOOK_NS) : -1;
     pthread_mutex_unlock(&w->sched_lock);
@@ -236,16 +254,12 @@ static hark_err drop_job(hark_bus *bus, void *ud, hark_errinfo *ei)
 
 hark_err hark_schedule_cancel(hark_bus *bus, hark_schedule_id id, hark_errinfo *ei)
 {
-    hk_writer *w = &bus->writer;
     hark_err err = hk_may_operate(bus, "hark_schedule_cancel", ei);
     if (!err)
         err = hk_writer_run(bus, drop_job, &id, ei);
     if (err)
         return err;
-    pthread_mutex_lock(&w->sched_lock);
-    if (w->sched)
-        (void)hk_sched_remove(w->sched, id);
-    pthread_mutex_unlock(&w->sched_lock);
+    hk_schedule_done(bus, id);
     return HARK_OK;
 }
 

@@ -190,11 +190,13 @@ void hk_sched_free(hk_sched *q);
 /* due: mono for by_delay, else wall. HARK_ENOMEM. */
 hark_err hk_sched_add(hk_sched *q, uint64_t id, int64_t due, bool by_delay);
 bool hk_sched_remove(hk_sched *q, uint64_t id);
-/* Takes one that is due, the earlier first; false when none is. */
+/* Takes one that is due, the earlier first; false when none is. It stays known until it is removed,
+ * having been published, or put back, which takes no memory and so cannot fail. */
 bool hk_sched_take(hk_sched *q, hk_now now, uint64_t *ret_id);
+void hk_sched_again(hk_sched *q, uint64_t id, int64_t mono);
 /* How long to wait, ns; -1 = nothing waits. While something waits by the wall clock at most
  * `most`: the clock may be set meanwhile. */
 int64_t hk_sched_wait(const hk_sched *q, hk_now now, int64_t most);
-size_t hk_sched_count(const hk_sched *q);
+size_t hk_sched_count(const hk_sched *q); /* with those taken */
 
 #endif

@@ -8,7 +8,7 @@ typedef struct entry {
     uint64_t id;
     int64_t due;
     bool by_delay;
-    size_t at;           /* 1-based place in its heap */
+    size_t at;           /* 1-based place in its heap; 0 = taken */
     struct entry *chain; /* same bucket */
 } entry;
 
@@ -18,7 +18,8 @@ typedef struct heap {
 } heap;
 
 struct hk_sched {
-    heap wall, mono;
+    heap wall, mono; /* each has room for all entries: what was taken can always go back */
+    size_t n_taken;
     entry **buckets;
     size_t n_buckets; /* a power of two */
 };
@@ -53,9 +54,9 @@ static void down(heap *h, size_t at, entry *e)
     put(h, at, e);
 }
 
-static bool heap_reserve(heap *h)
+static bool heap_reserve(heap *h, size_t n)
 {
-    if (h->n + 2 <= h->cap)
+    if (n + 1 <= h->cap) /* place 0 is not used */
         return true;
     size_t cap = h->cap ? h->cap * 2 : 64;
     entry **e = realloc(h->e, cap * sizeof *e);
@@ -64,6 +65,12 @@ static bool heap_reserve(heap *h)
     h->e = e;
     h->cap = cap;
     return true;
+}
+
+static void heap_add(heap *h, entry *e)
+{
+    h->n++;
+    up(h, h->n, e);
 }
 
 static void heap_remove(heap *h, const entry *e)
@@ -139,29 +146,48 @@ void hk_sched_free(hk_sched *q)
 
 hark_err hk_sched_add(hk_sched *q, uint64_t id, int64_t due, bool by_delay)
 {
-    heap *h = heap_of(q, by_delay);
-    entry *e = heap_reserve(h) ? malloc(sizeof *e) : NULL;
+    size_t n = hk_sched_count(q) + 1;
+    bool room = heap_reserve(&q->wall, n) && heap_reserve(&q->mono, n);
+    entry *e = room ? malloc(sizeof *e) : NULL;
     if (!e)
         return HARK_ENOMEM;
     (void)hk_sched_remove(q, id); /* it has a new time */
     grow(q);
     *e = (entry){.id = id, .due = due, .by_delay = by_delay, .chain = *bucket(q, id)};
     *bucket(q, id) = e;
-    h->n++;
-    up(h, h->n, e);
+    heap_add(heap_of(q, by_delay), e);
     return HARK_OK;
 }
 
-bool hk_sched_remove(hk_sched *q, uint64_t id)
+static entry **find(const hk_sched *q, uint64_t id)
 {
     entry **link = bucket(q, id);
     while (*link && (*link)->id != id)
         link = &(*link)->chain;
-    entry *e = *link;
+    return link;
+}
+
+void hk_sched_again(hk_sched *q, uint64_t id, int64_t mono)
+{
+    entry *e = *find(q, id);
+    if (!e || e->at)
+        return; /* cancelled or given a new time meanwhile */
+    q->n_taken--;
+    e->due = mono;
+    e->by_delay = true;
+    heap_add(&q->mono, e);
+}
+
+bool hk_sched_remove(hk_sched *q, uint64_t id)
+{
+    entry **link = find(q, id), *e = *link;
     if (!e)
         return false;
     *link = e->chain;
-    heap_remove(heap_of(q, e->by_delay), e);
+    if (e->at)
+        heap_remove(heap_of(q, e->by_delay), e);
+    else
+        q->n_taken--;
     free(e);
     return true;
 }
@@ -177,9 +203,12 @@ bool hk_sched_take(hk_sched *q, hk_now now, uint64_t *ret_id)
     int64_t mono = overdue(&q->mono, now.mono), wall = overdue(&q->wall, now.wall);
     if (mono == INT64_MIN && wall == INT64_MIN)
         return false;
-    uint64_t id = (mono > wall ? &q->mono : &q->wall)->e[1]->id;
-    (void)hk_sched_remove(q, id);
-    *ret_id = id;
+    heap *h = mono > wall ? &q->mono : &q->wall;
+    entry *e = h->e[1];
+    heap_remove(h, e);
+    e->at = 0;
+    q->n_taken++;
+    *ret_id = e->id;
     return true;
 }
 
@@ -202,5 +231,5 @@ int64_t hk_sched_wait(const hk_sched *q, hk_now now, int64_t most)
 
 size_t hk_sched_count(const hk_sched *q)
 {
-    return q->wall.n + q->mono.n;
+    return q->wall.n + q->mono.n + q->n_taken;
 }

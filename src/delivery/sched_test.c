@@ -93,6 +93,34 @@ static void test_added_twice_it_has_the_new_time(void **state)
     assert_int_equal(take(q, 0, 50), 1);
 }
 
+static void test_what_was_taken_counts_until_it_is_removed_or_put_back(void **state)
+{
+    hk_sched *q = *state;
+    add(q, 1, 10, false);
+    assert_int_equal(take(q, 0, 10), 1);
+    assert_int_equal(take(q, 0, 10), 0);
+    assert_int_equal(hk_sched_wait(q, (hk_now){0, 0}, 50), -1);
+    assert_int_equal(hk_sched_count(q), 1);
+    hk_sched_again(q, 1, 20); /* now by the other clock */
+    assert_int_equal(take(q, 19, 1000), 0);
+    assert_int_equal(take(q, 20, 0), 1);
+    assert_true(hk_sched_remove(q, 1));
+    assert_int_equal(hk_sched_count(q), 0);
+    hk_sched_again(q, 1, 20); /* cancelled meanwhile */
+    assert_int_equal(take(q, 100, 100), 0);
+}
+
+static void test_a_new_time_wins_over_putting_back(void **state)
+{
+    hk_sched *q = *state;
+    add(q, 1, 10, true);
+    assert_int_equal(take(q, 10, 0), 1);
+    add(q, 1, 500, true);
+    hk_sched_again(q, 1, 20);
+    assert_int_equal(take(q, 499, 0), 0);
+    assert_int_equal(take(q, 500, 0), 1);
+}
+
 static void test_a_hundred_thousand_come_in_order_and_go_quickly(void **state)
 {
     hk_sched *q = *state;
@@ -118,6 +146,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(test_each_goes_by_its_own_clock),
         TEST(test_the_one_that_waited_longer_is_first),
+        TEST(test_what_was_taken_counts_until_it_is_removed_or_put_back),
+        TEST(test_a_new_time_wins_over_putting_back),
         TEST(test_the_wait_is_short_while_the_wall_clock_matters),
         TEST(test_a_cancelled_one_is_gone),
         TEST(test_added_twice_it_has_the_new_time),
