@@ -66,7 +66,7 @@ typedef struct hark_reset_result {
     char replay_id[40]; /* empty = nothing is replayed */
 } hark_reset_result;
 
-/* Starts a consumer anew from another place. Its generation goes up: what runs now is refused when
+/* Starts a consumer anew from another place, which has to be given. Its generation goes up: what runs now is refused when
  * it settles (HARK_ESTALE); open rows are dropped, dead letters stay. Deliveries up to the highest
  * sequence that it had reached carry a replay id.
  * Ownership: fills *ret (may be NULL; set its size).
@@ -195,7 +195,7 @@ typedef struct hark_dead_filter {
     size_t size;
     const char *consumer;   /* NULL = any */
     const char *type;       /* pattern; NULL = any */
-    const char *reason;     /* NULL = any */
+    const char *reason;     /* one of those above; NULL = any */
     int64_t from_ns, to_ns; /* given up at or after, before; 0 = any */
     uint64_t after_id;      /* ids above this, for pages */
     size_t limit;           /* 0 = all */

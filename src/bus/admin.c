@@ -205,6 +205,10 @@ hark_err hk_consumer_reset_to(hark_bus *bus, const char *name, int64_t start, ui
 static hark_err check(const hark_reset_opts *given, hark_reset_opts *o,
                       const hark_reset_result *ret, hark_errinfo *ei)
 {
+    if (!given) /* a zeroed start would pass over everything: that should be said */
+        return hk_fail(ei, HARK_EINVAL,
+                       "hark_consumer_reset needs hark_reset_opts: .start = HARK_START_FIRST, or "
+                       "another place, see hark_start");
     hark_err err = hk_opts_take(given, o, sizeof *o, "hark_reset_opts", ei);
     if (!err && ret && ret->size != sizeof *ret)
         err = hk_fail(ei, HARK_EINVAL, "hark_reset_result.size is %zu; it is %zu bytes", ret->size,

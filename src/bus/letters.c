@@ -137,6 +137,20 @@ static bool list_one(void *ud, const hark_store_letter *l)
     return x->fn(&letter, x->ud);
 }
 
+static hark_err check_reason(const char *reason, hark_errinfo *ei)
+{
+    static const char *const known[] = {"rejected", "max_attempts", "crash", "interrupted",
+                                        "upcast"};
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++)
+        if (!reason || strcmp(reason, known[i]) == 0)
+            return HARK_OK;
+    return hk_fail(
+        ei, HARK_EINVAL,
+        "hark_dead_filter.reason is '%.40s'; rejected, max_attempts, crash, interrupted, "
+        "or upcast",
+        reason);
+}
+
 static hark_err take_filter(const hark_dead_filter *given, hark_store_letters_query *q,
                             hark_errinfo *ei)
 {
@@ -144,6 +158,8 @@ static hark_err take_filter(const hark_dead_filter *given, hark_store_letters_qu
     hark_err err = hk_opts_take(given, &f, sizeof f, "hark_dead_filter", ei);
     if (!err && f.type)
         err = hark_pattern_check(f.type, ei);
+    if (!err)
+        err = check_reason(f.reason, ei);
     if (err)
         return err;
     *q = (hark_store_letters_query){.size = sizeof *q,

@@ -38,6 +38,8 @@ static hark_err check(const char *pattern, const hark_sub_opts *o, hark_errinfo 
         return refuse(ei, "retry_delay_ms", o->retry_delay_ms, "at least 10");
     if (o->retry_max_ms < 0)
         return refuse(ei, "retry_max_ms", o->retry_max_ms, "1 or more");
+    if (o->retry_max_ms && o->retry_delay_ms > o->retry_max_ms)
+        return refuse(ei, "retry_delay_ms", o->retry_delay_ms, "at most retry_max_ms");
     if (o->max_attempts < -1)
         return refuse(ei, "max_attempts", o->max_attempts, "1 or more, or -1 for no limit");
     if (o->max_crashes < 0)

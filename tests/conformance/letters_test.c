@@ -122,6 +122,9 @@ static void test_letters_are_found_by_consumer_type_reason_and_time(void **state
     assert_u64(letters(f, FILTER(.type = "u:**")).n, 0);
     assert_u64(letters(f, FILTER(.reason = "rejected")).n, 5);
     assert_u64(letters(f, FILTER(.reason = "crash")).n, 0);
+    assert_err(f, HARK_EINVAL,
+               hark_redrive_all(f->bus, FILTER(.reason = "reject"), 0, NULL, &f->ei));
+    assert_says(f, "rejected");
     assert_u64(letters(f, FILTER(.to_ns = now + 1)).n, 5);
     assert_u64(letters(f, FILTER(.from_ns = now + 1)).n, 0);
     assert_u64(letters(f, FILTER(.limit = 2)).n, 2);
@@ -337,6 +340,36 @@ static void test_a_parked_key_goes_on_when_its_letter_is_discarded(void **state)
     recorder_free(p.r);
 }
 
+/* The event that parks "k" died once before a reset, and that dead letter is still there. */
+static void test_discarding_an_older_letter_of_an_event_leaves_its_key_parked(void **state)
+{
+    fixture *f = *state;
+    patient p = {.sick = 1, .verdict = HARK_REJECT};
+    hark_sub *sub = subscribe(f, &p, OPTS(.workers = 1, .dead_policy = HARK_DEAD_PARK));
+    uint64_t first = say(f, "k", "bad");
+    WAIT_UNTIL(letters(f, NULL).n == 1);
+    uint64_t older = letters(f, NULL).id;
+    assert_ok(f, hark_consumer_reset(f->bus, "c",
+                                     HARK_OPTS(hark_reset_opts, .start = HARK_START_FIRST), NULL,
+                                     &f->ei));
+    WAIT_UNTIL(letters(f, NULL).n == 2);
+    uint64_t newer = letters(f, FILTER(.after_id = older)).id;
+    uint64_t behind = say(f, "k", "good");
+    WAIT_UNTIL(look(f).parked == 1);
+    assert_ok(f, hark_discard(f->bus, older, &f->ei));
+    uint64_t free_one = say(f, "free", "good"); /* one worker takes what may start in order */
+    WAIT_UNTIL(stats_of(sub).acked >= 1);
+    assert_u64(p.r->seen[1].seq, first);
+    assert_u64(p.r->seen[2].seq, free_one);
+    assert_u64(look(f).parked_keys, 1);
+    assert_ok(f, hark_discard(f->bus, newer, &f->ei));
+    WAIT_UNTIL(stats_of(sub).acked == 2);
+    assert_u64(p.r->seen[3].seq, behind);
+    assert_u64(atomic_load(&p.r->n), 4);
+    end_sub(sub);
+    recorder_free(p.r);
+}
+
 static void test_a_parked_key_stays_parked_over_a_restart(void **state)
 {
     fixture *f = *state;
@@ -370,6 +403,7 @@ static const struct CMUnitTest tests[] = {
     TEST(test_a_discarded_letter_is_gone),
     TEST(test_a_parked_key_waits_for_its_redrive_in_order),
     TEST(test_a_parked_key_goes_on_when_its_letter_is_discarded),
+    TEST(test_discarding_an_older_letter_of_an_event_leaves_its_key_parked),
     TEST(test_a_parked_key_stays_parked_over_a_restart),
 };
 

@@ -108,6 +108,9 @@ static void test_bad_subscriptions_are_refused_with_a_reason(void **state)
         {"t", {.size = sizeof(hark_sub_opts), .consumer = "a b"}, "a b"},
         {"t", {.size = sizeof(hark_sub_opts), .consumer = ""}, "consumer"},
         {"t", {.size = sizeof(hark_sub_opts), .consumer = "c", .retry_delay_ms = 5}, "retry_delay"},
+        {"t",
+         {.size = sizeof(hark_sub_opts), .consumer = "c", .retry_delay_ms = 90, .retry_max_ms = 80},
+         "retry_max_ms"},
         {"t", {.size = sizeof(hark_sub_opts), .consumer = "c", .max_attempts = -2}, "max_attempts"},
         {"t", {.size = sizeof(hark_sub_opts), .consumer = "c", .workers = 5000}, "workers"},
     };

@@ -138,7 +138,9 @@ static void test_a_reset_goes_to_a_sequence_a_time_or_the_end(void **state)
                                      &f->ei));
     WAIT_UNTIL(stats_of(sub).acked == 27);
     assert_u64(x->r->seen[26].seq, later);
-    assert_ok(f, hark_consumer_reset(f->bus, "c", NULL, &r, &f->ei));
+    assert_err(f, HARK_EINVAL, hark_consumer_reset(f->bus, "c", NULL, &r, &f->ei));
+    assert_says(f, ".start");
+    assert_ok(f, hark_consumer_reset(f->bus, "c", RESET(.start = HARK_START_NOW), &r, &f->ei));
     assert_u64(r.events, 0);
     assert_string_equal(r.replay_id, "");
     uint64_t last = publish(f, "t");
