@@ -225,7 +225,9 @@ HARK_API HARK_MUST hark_err hark_dead_letter_get(hark_bus *bus, uint64_t id, har
 HARK_API HARK_MUST hark_err hark_redrive(hark_bus *bus, uint64_t id, hark_errinfo *ei);
 
 /* Redrives all that the filter finds (redriven ones are passed over), in commits of up to 256, due one
- * after the other at `rate` a second (0 = at once). Repeating it after a crash does the rest.
+ * after the other at `rate` a second (0 = at once). Repeating it after a crash does the rest. What
+ * waits for its turn counts towards the consumer's max_deferred; after a restart it waits no longer
+ * than an hour or retry_max_ms.
  * Ownership: *ret_count (may be NULL) counts those redriven, also on failure.
  * Threads: any that may block.
  * Blocks: until all are committed, not until they are delivered.

@@ -210,9 +210,10 @@ typedef struct hark_store_consumer_row {
     uint64_t id, generation, floor, highest;
     int64_t paused, created_ns;
     hark_store_rerun rerun;
-    uint64_t retrying, behind, parked, dead; /* rows by state; parked keys count as one each in
-                                                `dead_lanes`, their events in `parked` */
-    uint64_t dead_lanes;
+    uint64_t retrying, behind, parked, dead; /* rows by state; but what a lane has besides its dead
+                                                head is `parked`, whatever it was saved as, and what
+                                                was saved as parked is `behind` without one */
+    uint64_t dead_lanes;                     /* lanes with a dead head */
     uint64_t letters; /* dead letters that were not redriven */
 } hark_store_consumer_row;
 typedef bool (*hark_store_consumer_fn)(void *ud, const hark_store_consumer_row *row);
@@ -386,7 +387,8 @@ typedef struct hark_store_ops {
      * marked: one delivery answers for all. A reset makes them HARK_LETTER_DEAD again. */
     hark_err (*letter_redrive)(hark_store *s, uint64_t id, int64_t due_ns,
                                hark_store_letter_done *ret, hark_errinfo *ei);
-    /* W: removes a dead letter that was not redriven, and the HARK_ROW_DEAD row if there is one. */
+    /* W: removes a dead letter that was not redriven, and its HARK_ROW_DEAD row if the letter is of the
+     * present generation of its consumer and there is one. */
     hark_err (*letter_discard)(hark_store *s, uint64_t id, hark_store_letter_done *ret,
                                hark_errinfo *ei);
 

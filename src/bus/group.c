@@ -170,8 +170,13 @@ static void finish_publishes(hark_bus *bus, group *g)
         hk_dispatch_all(bus, w->fresh, w->n_fresh);
 }
 
+/* Cores first: whoever a job wakes may tell them what the same commit did to their letters. */
 static void finish_others(group *g)
 {
+    for (hk_work *work; (work = hk_list_shift(&g->saves));) {
+        hk_consumer *c = (hk_consumer *)(void *)work;
+        hk_consumer_saved(c, g->err ? g->err : c->save_err);
+    }
     for (hk_work *work; (work = hk_list_shift(&g->jobs));) {
         hk_job *job = (hk_job *)(void *)work;
         if (g->err && !job->err) {
@@ -180,10 +185,6 @@ static void finish_others(group *g)
                 *job->ei = g->ei;
         }
         hk_gate_open(&job->done);
-    }
-    for (hk_work *work; (work = hk_list_shift(&g->saves));) {
-        hk_consumer *c = (hk_consumer *)(void *)work;
-        hk_consumer_saved(c, g->err ? g->err : c->save_err);
     }
 }
 

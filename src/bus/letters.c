@@ -316,10 +316,13 @@ static hark_err unit_job(hark_bus *bus, void *ud, hark_errinfo *ei)
     return HARK_OK;
 }
 
-/* The core learns what the store has committed. */
+/* The core learns what the store has committed. A discarded letter that parked nothing is none of its
+ * business: the same event may have a later one, and that parks its key still. */
 static void tell(hark_bus *bus, const unit *u, size_t i)
 {
     const hark_store_letter_done *done = &u->done[i];
+    if (u->discard && !done->parked)
+        return;
     hark_sub *s = hk_consumer_find_id(bus, done->consumer);
     if (!s)
         return; /* not open here: it is loaded when it is */

@@ -103,8 +103,10 @@ void hk_core_die(hk_core *c, hk_lease lease, hk_now now);
  * with it, and not for what hk_core_load has brought already. HARK_ENOMEM: nothing changed. */
 hark_err hk_core_redriven(hk_core *c, uint64_t seq, const char *key, int64_t due, int64_t due_wall);
 /* Discarded: the store has removed the dead letter and its row; the lane parked behind it goes on.
- * Only when hark_store_letter_done.parked says so: an event that was redriven from an older letter
- * may have another one, and that parks its lane still. */
+ * Only when hark_store_letter_done.parked says so: the core knows events, not letters, and the one
+ * discarded may be older than the one that parks, of before a reset. The core would let the lane go,
+ * and what comes after the dead letter would overtake it. A redrive is always told: one delivery
+ * answers for all letters of the event. */
 void hk_core_discarded(hk_core *c, uint64_t seq, const char *key);
 
 void hk_core_pause(hk_core *c, bool paused);

@@ -36,6 +36,7 @@ typedef struct hk_lane {
     uint64_t hash;
     hk_item *first, *last;
     hk_item *redriven; /* put in last by hk_lane_insert and still behind the head; or NULL */
+    hk_item *queued;   /* behind the head, none before this one is QUEUED; NULL = none at all is */
     size_t n_behind;   /* items BEHIND */
     bool parked;       /* the first one is DEAD */
     char key[];

@@ -152,6 +152,39 @@ static void test_what_is_behind_a_retry_goes_to_the_ledger_and_others_go_on(void
     assert_int_equal(f->disk.floor, 5);
 }
 
+static void test_each_retry_of_a_head_defers_what_was_queued_since_the_last(void **state)
+{
+    fixture *f = *state;
+    arrive(f, 1, "a");
+    arrive(f, 2, "a");
+    settle(f, start(f, 1, 1), HARK_RETRY);
+    save(f);
+    f->clock += 10 * MS;
+    hk_lease lease = start(f, 1, 2);
+    arrive(f, 3, "a");
+    arrive(f, 4, "a");
+    assert_int_equal(facts(f).in_memory, 2);
+    settle(f, lease, HARK_RETRY);
+    assert_int_equal(facts(f).in_memory, 0);
+    assert_int_equal(facts(f).behind, 3);
+    begin_save(f);
+    assert_int_equal(f->flight.n_put, 3); /* 2 is there already */
+    commit(f);
+    f->clock += 10 * MS;
+    lease = start(f, 1, 3);
+    arrive(f, 5, "a");
+    settle(f, lease, HARK_ACK);
+    for (uint64_t seq = 2; seq <= 4; seq++)
+        settle(f, start(f, seq, 1), HARK_ACK);
+    lease = start(f, 5, 1); /* was queued, and heads the lane now */
+    arrive(f, 6, "a");
+    settle(f, lease, HARK_RETRY);
+    assert_int_equal(facts(f).in_memory, 0);
+    assert_int_equal(facts(f).behind, 1);
+    save(f);
+    assert_int_equal(f->disk.n_rows, 2);
+}
+
 static void test_the_ledger_is_bounded(void **state)
 {
     fixture *f = *state;
@@ -439,6 +472,7 @@ int main(void)
         TEST(test_a_retry_waits_for_its_save_and_its_delay),
         TEST(test_a_retry_may_have_a_delay_of_its_own),
         TEST(test_what_is_behind_a_retry_goes_to_the_ledger_and_others_go_on),
+        TEST(test_each_retry_of_a_head_defers_what_was_queued_since_the_last),
         TEST(test_the_ledger_is_bounded),
         TEST(test_a_rejected_item_frees_its_lane_when_its_dead_letter_is_saved),
         TEST(test_the_last_attempt_is_a_dead_letter),

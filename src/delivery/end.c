@@ -15,11 +15,16 @@ void hk_core_defer(hk_core *c, hk_item *item)
     c->moved = true;
 }
 
+/* Those that came since the last time: a head that is tried again and again does not walk all that
+ * waits behind it. */
 static void defer_behind(hk_core *c, const hk_item *head)
 {
-    for (hk_item *behind = head->lane_next; behind; behind = behind->lane_next)
+    if (!head->lane)
+        return;
+    for (hk_item *behind = head->lane->queued; behind; behind = behind->lane_next)
         if (behind->state == HK_QUEUED)
             hk_core_defer(c, behind);
+    head->lane->queued = NULL;
 }
 
 void hk_core_release(hk_core *c, hk_item *head)
@@ -33,6 +38,8 @@ void hk_core_release(hk_core *c, hk_item *head)
     head->lane_next = NULL;
     if (lane->redriven == next)
         lane->redriven = NULL;
+    if (lane->queued == next)
+        lane->queued = next ? next->lane_next : NULL;
     if (!next) {
         lane->last = NULL;
         hk_lane_free_if_empty(c, lane);

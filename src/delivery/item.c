@@ -82,6 +82,8 @@ void hk_item_move(hk_core *c, hk_item *item, hk_state to)
     item->state = to;
     if (to == HK_BEHIND)
         count_behind(c, item->lane, true);
+    if (to == HK_QUEUED && (!item->lane->queued || HK_BUG(44)))
+        item->lane->queued = item; /* it came last */
     if (to == HK_DEAD)
         park(c, item);
     /* Behind the head of a lane nothing may run. */

@@ -285,6 +285,7 @@ void audit_redriven(sim_world *w, uint64_t seq)
     sim_event *e = &w->events[seq];
     w->saved[seq] = w->collected[seq] = (sim_truth){SIM_OPEN, 0};
     e->redriven = e->called = true;
+    e->answers = e->letters;
     e->crashes = e->interruptions = 0;
 }
 

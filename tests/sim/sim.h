@@ -36,6 +36,7 @@ typedef struct sim_event {
     /* by what is committed */
     int64_t crashes, interruptions;
     bool redriven;  /* open again by a redrive */
+    size_t answers; /* so many letters go when that is settled */
     bool called;    /* was redriven since the last reset */
     bool blocks;    /* a dead letter that parks its key, or one of these redriven and not settled */
     size_t letters; /* that there must be */
@@ -119,6 +120,9 @@ typedef struct sim_world {
 /* main.c */
 _Noreturn void sim_fail(const sim_world *w, const char *fmt, ...) HARK_PRINTF(2, 3);
 void sim_say(const sim_world *w, const char *fmt, ...) HARK_PRINTF(2, 3);
+
+/* main.c: which mistake is planted in the core, or in the world's dealing with it; 0 = none. */
+extern int hk_planted;
 
 /* main.c: the core's memory; `sim_memory_in` allocations from now on there is none, once. */
 extern int sim_memory_in;
