@@ -65,7 +65,8 @@ HARK_API hark_bus *hark_bus_unref(hark_bus *bus);
  * Ownership: the bus stays until hark_bus_unref.
  * Threads: any but a handler's (HARK_EWRONGTHREAD).
  * Blocks: at most timeout_ms (-1 = for ever) and the last commit.
- * Errors: HARK_ETIMEDOUT; the text names the deliveries that still ran. */
+ * Errors: HARK_ETIMEDOUT: the text names the deliveries that still ran; HARK_ESTORE: the last states
+ * of consumers could not be committed. */
 HARK_API HARK_MUST hark_err hark_drain(hark_bus *bus, int64_t timeout_ms, hark_errinfo *ei);
 
 typedef struct hark_bus_info {

@@ -208,8 +208,8 @@ typedef bool (*hark_dead_fn)(const hark_dead_letter *letter, void *ud);
  * Ownership: borrowed for the call of fn; a NULL filter is all.
  * Threads: any that may block.
  * Blocks: on the store.
- * Errors: HARK_ENOTFOUND (hark_dead_letter_get), HARK_EINVAL, HARK_ECLOSED, HARK_EWRONGTHREAD, and
- * the store's. */
+ * Errors: HARK_ENOTFOUND (no such letter; a filter's consumer that the store does not know),
+ * HARK_EINVAL, HARK_ECLOSED, HARK_EWRONGTHREAD, and the store's. */
 HARK_API HARK_MUST hark_err hark_dead_letters(hark_bus *bus, const hark_dead_filter *filter,
                                               hark_dead_fn fn, void *ud, hark_errinfo *ei);
 HARK_API HARK_MUST hark_err hark_dead_letter_get(hark_bus *bus, uint64_t id, hark_dead_fn fn,
@@ -224,14 +224,20 @@ HARK_API HARK_MUST hark_err hark_dead_letter_get(hark_bus *bus, uint64_t id, har
  * will come to the event by itself), HARK_ECLOSED, HARK_EWRONGTHREAD, and the store's. */
 HARK_API HARK_MUST hark_err hark_redrive(hark_bus *bus, uint64_t id, hark_errinfo *ei);
 
-/* Redrives all that the filter finds (redriven ones are passed over), in commits of up to 256, due one
- * after the other at `rate` a second (0 = at once). Repeating it after a crash does the rest. What
- * waits for its turn counts towards the consumer's max_deferred; after a restart it waits no longer
- * than an hour or retry_max_ms.
+/* Redrives all that the filter finds when it is called (redriven ones are passed over; what dies again
+ * meanwhile is left for another call), in commits of up to 256, each due at once when it is committed.
+ * With a rate the caller feeds them: every 100 ms as many as `rate` a second allows, at least one at a
+ * time. With rate 0 all are redriven one commit after the other; until they are settled they count
+ * towards the consumer's max_deferred, so a big redrive holds up its reading of new events for that
+ * long: give a rate that it keeps up with. Repeating the call after a crash, or on another bus after a
+ * drain, does the rest.
  * Ownership: *ret_count (may be NULL) counts those redriven, also on failure.
  * Threads: any that may block.
- * Blocks: until all are committed, not until they are delivered.
- * Errors: as hark_redrive, but for letters that somebody else redrove or discarded meanwhile. */
+ * Blocks: until all are committed, not until they are delivered: with a rate for count/rate seconds,
+ * without a lock. A drain or close of the bus ends that at once, with HARK_ECLOSED.
+ * Errors: as hark_redrive, but for letters that somebody else redrove or discarded meanwhile, which are
+ * passed over; HARK_ENOTFOUND for a filter's consumer that the store does not know; HARK_EINVAL;
+ * HARK_ENOMEM. */
 HARK_API HARK_MUST hark_err hark_redrive_all(hark_bus *bus, const hark_dead_filter *filter,
                                              int64_t rate, uint64_t *ret_count, hark_errinfo *ei);
 
@@ -271,6 +277,9 @@ typedef struct hark_replay_info {
     double rate;     /* events a second, since it was started or resumed here */
     int64_t left_ms; /* at this rate; -1 = not known */
     char error[256];
+    uint64_t
+        missing; /* of `total`: gone from the log before they were handed out, as far as is known
+                         now; 0 for a consumer's, which is handed gaps */
 } hark_replay_info;
 
 typedef enum hark_replay_status {
@@ -285,7 +294,10 @@ typedef enum hark_replay_status {
  * replay's id. HARK_RETRY repeats the event after a growing pause, ten times, then the replay is
  * broken there; HARK_REJECT counts and goes on; HARK_LATER is not allowed (it counts as HARK_RETRY).
  * Progress is kept in the store: after a restart, or a break, a replay goes on where it was (up to
- * the last 1000 events or 200 ms come again).
+ * the last 1000 events or 200 ms come again). What is gone from the log when its turn comes is passed
+ * over and counted as `missing`: what memory: no longer keeps, what a rule of retention removed by
+ * `force` or while the replay did not run. A replay that comes to its end so is HARK_REPLAYED, and
+ * `error` tells.
  * Ownership: ud goes to free_ud (not when this call fails); fills *ret (may be NULL; set its size).
  * Threads: any that may block.
  * Blocks: while it counts, and until its beginning is committed.
@@ -296,9 +308,12 @@ HARK_API HARK_MUST hark_err hark_replay(hark_bus *bus, hark_handler_fn fn, void 
                                         hark_errinfo *ei);
 
 /* Looks at a replay, waits for its end, lists all, cancels one. Replays into consumers (made by
- * hark_consumer_reset) are among them; cancelling one resets its consumer to behind the replay, and then
- * it is gone. A cancel is committed when it returns, and does not wait for a handler that runs; waiting
- * does. Waiting for one that nobody runs here returns at once, as HARK_REPLAY_INTERRUPTED.
+ * hark_consumer_reset) are among them. Cancelling one of these skips nothing, since the reset dropped
+ * what the consumer had settled by then, and what not: its deliveries go on where they are, without
+ * replay id and rate, what runs may still be settled, and the replay is gone. To pass over the rest,
+ * whether it was settled once or not, reset the consumer to behind `last`; to hold it, pause it first. A
+ * cancel is committed when it returns, and does not wait for a handler that runs; waiting does. Waiting
+ * for one that nobody runs here returns at once, as HARK_REPLAY_INTERRUPTED.
  * Ownership: fills *ret (set its size); lists lend.
  * Threads: any that may block.
  * Blocks: on the store; hark_replay_wait at most timeout_ms (-1 = for ever).

@@ -202,6 +202,8 @@ typedef struct hark_store_reset {
     uint64_t reached;       /* delivered up to here, not all of it saved: `highest` is no lower */
     hark_store_rerun rerun; /* id empty: not a replay. from, upto, started_ns are filled in */
     uint64_t ret_generation, ret_floor;
+    int64_t keep; /* not 0: no reset. Only the replay under way ends; all else stays, and only
+                     `consumer` is looked at */
 } hark_store_reset;
 
 /* One consumer in a list. Strings are borrowed for the call. */
@@ -214,7 +216,7 @@ typedef struct hark_store_consumer_row {
                                                 head is `parked`, whatever it was saved as, and what
                                                 was saved as parked is `behind` without one */
     uint64_t dead_lanes;                     /* lanes with a dead head */
-    uint64_t letters; /* dead letters that were not redriven */
+    uint64_t letters;                        /* dead letters that were not redriven */
 } hark_store_consumer_row;
 typedef bool (*hark_store_consumer_fn)(void *ud, const hark_store_consumer_row *row);
 

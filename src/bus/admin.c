@@ -187,21 +187,6 @@ static hark_err run_reset(hark_bus *bus, resetting *x, hark_errinfo *ei)
     return err;
 }
 
-hark_err hk_consumer_reset_to(hark_bus *bus, const char *name, int64_t start, uint64_t start_seq,
-                              int64_t start_time, const hark_store_rerun *rerun, hark_errinfo *ei)
-{
-    resetting x = {.name = name,
-                   .reset = {.size = sizeof x.reset,
-                             .start = start,
-                             .start_sequence = start_seq,
-                             .start_time_ns = start_time}};
-    if (rerun)
-        x.reset.rerun = *rerun;
-    hark_err err = run_reset(bus, &x, ei);
-    hark_store_consumer_clear(&x.state);
-    return err;
-}
-
 static hark_err check(const hark_reset_opts *given, hark_reset_opts *o,
                       const hark_reset_result *ret, hark_errinfo *ei)
 {

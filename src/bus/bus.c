@@ -340,6 +340,11 @@ hark_err hark_drain(hark_bus *bus, int64_t timeout_ms, hark_errinfo *ei)
     hk_replays_stop(bus);
     hark_err err = wait_for_handlers(bus, timeout_ms, ei);
     hk_writer_stop(bus); /* sets the gate to CLOSED after its last commit */
+    if (!err && bus->writer.unsaved)
+        err = hk_fail(ei, HARK_ESTORE,
+                      "the state of %zu consumers could not be committed: what they settled last "
+                      "comes again",
+                      bus->writer.unsaved);
     close_store(bus);
     pthread_mutex_lock(&bus->lock);
     pthread_cond_broadcast(&bus->changed);

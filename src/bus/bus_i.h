@@ -69,6 +69,8 @@ typedef struct hk_writer {
     hk_list backlog, jobs, saves;
     int64_t saves_since_ns; /* when the oldest lazy save came; 0 = none */
     int64_t retry_at_ns;    /* after a failed group: no save before this */
+    bool ending;            /* the thread has seen `stopping` */
+    size_t unsaved;         /* consumers whose last state did not come to be committed */
     hark_event **fresh;     /* events of the group, for dispatch */
     size_t n_fresh, cap_fresh;
     hk_mark last_failed_ns; /* wall time of the last failed group; 0 = the last one was committed */
@@ -175,6 +177,7 @@ typedef struct hk_worker {
     hk_lease lease; /* of the delivery whose handler runs */
     uint64_t generation;
     bool busy, stuck; /* stuck: that has timed out */
+    bool left;        /* no longer among `threads` */
 } hk_worker;
 
 typedef struct hk_consumer {
@@ -306,6 +309,20 @@ static inline bool hk_bus_accepts(hark_bus *bus)
 {
     return hk_mark_get_strong(&bus->gate) == HK_OPEN;
 }
+/* Waits until then (mono), without any lock. False, and at once, when the bus comes to its end: a
+ * drain opens `room` after shutting the gate. */
+static inline bool hk_bus_rest(hark_bus *bus, int64_t until)
+{
+    for (;;) {
+        unsigned seen = hk_gate_look(&bus->room);
+        if (!hk_bus_accepts(bus))
+            return false;
+        int64_t now = hk_mono_ns();
+        if (now >= until)
+            return true;
+        (void)hk_gate_wait(&bus->room, seen, until - now);
+    }
+}
 
 /* publish.c */
 enum { HK_PUB_INSIDE = 1, HK_PUB_FIRST_STANDS = 2, HK_PUB_PAST_ALL = 4 /* no bound stops it */ };
@@ -362,6 +379,7 @@ void hk_live_closed(hark_sub *s);
 hark_err hk_live_next(hark_sub *s, int64_t timeout_ns, hark_delivery **ret);
 
 /* consumer.c: a consumer's state: opening, saving, renewing. */
+/* Under `admin`, until the subscription is active. */
 hark_err hk_consumer_open(hark_sub *s, const hark_sub_opts *o, hark_errinfo *ei);
 void hk_consumer_free(hark_sub *s);
 void hk_consumer_closed(hark_sub *s);
@@ -393,6 +411,8 @@ hark_err hk_consumer_next(hark_sub *s, int64_t timeout_ns, hark_delivery **ret);
 hark_err hk_consumer_settle(hark_delivery *d, hark_verdict verdict);
 hark_err hk_consumer_extend(hark_delivery *d, int64_t ms);
 void hk_consumer_gap_done(hark_delivery *d);
+/* Under the lock: the core has changed, handlers of the old one may run on for ever. */
+void hk_consumer_outlived(hk_consumer *c);
 /* Fails what has run out of time; when to look again (mono; -1 = nothing to watch). */
 int64_t hk_consumer_expire(hark_sub *s);
 
@@ -423,9 +443,6 @@ hark_err hk_consumer_look(hark_bus *bus, const char *name, hark_store_consumer *
                           hark_errinfo *ei);
 /* A call that blocks, from a thread that may, on a bus that is open. */
 hark_err hk_may_operate(hark_bus *bus, const char *call, hark_errinfo *ei);
-/* Resets a consumer; `rerun` gives id and rate, or is NULL for none. */
-hark_err hk_consumer_reset_to(hark_bus *bus, const char *name, int64_t start, uint64_t start_seq,
-                              int64_t start_time, const hark_store_rerun *rerun, hark_errinfo *ei);
 
 /* schedule.c */
 hark_err hk_schedules_open(hark_bus *bus, hark_errinfo *ei); /* takes over what is stored */
@@ -495,6 +512,8 @@ void hk_slot_end(hark_store_slot *slot);
 /* The slot of the delivery whose handler runs on this thread; NULL = none. */
 void hk_guard_enter(hark_store_slot *slot);
 void hk_guard_leave(void);
+/* The slot is given back: should it be this thread's, then its handler has settled by itself. */
+void hk_guard_drop(const hark_store_slot *slot);
 
 /* delivery.c */
 void hk_delivery_clear(hark_delivery *d); /* drops what it holds, not the block */

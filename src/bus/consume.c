@@ -110,7 +110,7 @@ static bool take_letter(void *ud, const hark_store_letter *l)
 }
 
 /* A redriven event that the log no longer has: its dead letter keeps a copy. */
-static hark_event *read_letter(hark_sub *s, uint64_t seq)
+static hark_event *read_letter(hark_sub *s, uint64_t seq, hark_err *ret_err)
 {
     hark_event *e = NULL;
     const hark_store_letters_query q = {.size = sizeof q,
@@ -119,8 +119,8 @@ static hark_event *read_letter(hark_sub *s, uint64_t seq)
                                         .state = HARK_LETTER_REDRIVEN,
                                         .limit = 1};
     pthread_rwlock_rdlock(&s->bus->store_lock);
-    if (s->bus->store_open)
-        (void)s->bus->ops->letters(s->bus->store, &q, take_letter, &e, NULL);
+    *ret_err = s->bus->store_open ? s->bus->ops->letters(s->bus->store, &q, take_letter, &e, NULL)
+                                  : HARK_ECLOSED;
     pthread_rwlock_unlock(&s->bus->store_lock);
     return e;
 }
@@ -134,7 +134,7 @@ static hark_event *read_one(hark_sub *s, uint64_t seq, hark_err *ret_err)
     *ret_err = hk_bus_read(s->bus, &q, &page, NULL);
     if (*ret_err)
         return NULL;
-    return page.n > 0 ? e : read_letter(s, seq);
+    return page.n > 0 ? e : read_letter(s, seq, ret_err);
 }
 
 /* ---- taking the next delivery
@@ -157,6 +157,7 @@ static void take_slot(hk_consumer *c, hark_delivery *d, hk_now now)
 static void give_slot(hk_consumer *c, hark_delivery *d)
 {
     if (d->slot && c->slots) { /* else the store is closed */
+        hk_guard_drop(d->slot);
         hk_slot_end(d->slot);
         c->free_slots[c->n_free_slots++] = d->slot;
     }
@@ -262,7 +263,7 @@ static int64_t sooner(int64_t a, int64_t b)
 /* How long to sleep when nothing may start, at most `left`. */
 static int64_t nap(hk_consumer *c, int64_t left, bool trouble)
 {
-    int64_t due = hk_core_due(c->core);
+    int64_t due = c->stale ? -1 : hk_core_due(c->core);
     if (due >= 0) {
         due -= hk_mono_ns();
         due = due > 0 ? due : 0;
@@ -392,17 +393,28 @@ void hk_consumer_gap_done(hark_delivery *d)
 /* ---- timeouts
  * ---------------------------------------------------------------------------------------- */
 
+static void replace(hk_consumer *c, hk_worker *w)
+{
+    w->stuck = true;
+    c->stuck++;
+    if (c->threads + c->to_start < 2 * c->workers)
+        c->to_start++;
+}
+
 /* Under the lock: the thread whose handler has this lease gets a successor. */
 static void note_stuck(hk_consumer *c, hk_lease lease)
 {
     for (hk_worker *w = c->workers_first; w; w = w->next)
         if (w->busy && !w->stuck && w->generation == c->generation &&
-            w->lease.place == lease.place && w->lease.token == lease.token) {
-            w->stuck = true;
-            c->stuck++;
-            if (c->threads + c->to_start < 2 * c->workers)
-                c->to_start++;
-        }
+            w->lease.place == lease.place && w->lease.token == lease.token)
+            replace(c, w);
+}
+
+void hk_consumer_outlived(hk_consumer *c)
+{
+    for (hk_worker *w = c->workers_first; w; w = w->next)
+        if (w->busy && !w->stuck)
+            replace(c, w);
 }
 
 /* Under the lock. */
@@ -445,13 +457,16 @@ static void worker_busy(hk_consumer *c, hk_worker *w, const hark_delivery *d)
     hk_watch_poke(c->sub->bus);
 }
 
-/* And after it. False when another thread has taken this one's place. */
+/* And after it. False when another thread has taken this one's place; from then on it does not count
+ * as a thread, so that not two leave for one. */
 static bool worker_free(hk_consumer *c, hk_worker *w)
 {
     pthread_mutex_lock(&c->lock);
     c->stuck -= w->stuck;
     w->busy = w->stuck = false;
-    bool stay = c->threads <= c->workers + c->stuck;
+    w->left = c->threads > c->workers + c->stuck;
+    c->threads -= w->left;
+    bool stay = !w->left;
     hk_consumer_unlock(c);
     return stay;
 }
@@ -461,7 +476,7 @@ static void kept(hk_consumer *c, hk_lease lease, uint64_t generation)
 {
     pthread_mutex_lock(&c->lock);
     if (generation == c->generation && !c->stale)
-        (void)hk_core_extend(c->core, lease, c->hold_ns < 0 ? -1 : hk_mono_ns() + c->hold_ns);
+        hk_core_keep(c->core, lease, c->hold_ns < 0 ? -1 : hk_mono_ns() + c->hold_ns);
     hk_consumer_unlock(c);
     hk_gate_open(&c->sub->gate); /* it may run out before what they wait for */
 }
@@ -511,7 +526,7 @@ static void worker_end(hark_sub *s, hk_worker *w)
     hark_bus *bus = s->bus;
     worker_link(c, w, false);
     pthread_mutex_lock(&c->lock);
-    c->threads--;
+    c->threads -= !w->left;
     hk_consumer_unlock(c);
     hk_guard_thread_end();
     hk_sub_release(s);

@@ -113,6 +113,7 @@ static void take_state(hk_consumer *c, const hark_store_consumer *state, hk_core
     c->generation = state->ret_generation;
     c->rerun = state->ret_rerun;
     c->gap_from = c->gap_to = c->told_from = c->told_to = 0;
+    hk_consumer_outlived(c); /* no time limit of the new core ends what the old one started */
     if (state->ret_gap_to)
         hk_consumer_note_gap(c, state->ret_gap_from, state->ret_gap_to);
     if (!(c->sub->flags & HARK_SUB_GAPS))
@@ -129,7 +130,10 @@ static hark_err take_slots(hk_consumer *c, hark_errinfo *ei)
     c->free_slots = calloc(n, sizeof(hark_store_slot *));
     if (!c->free_slots)
         return HARK_ENOMEM;
-    hark_err err = bus->ops->slots_take(bus->store, n, &c->slots, ei);
+    pthread_rwlock_rdlock(&bus->store_lock);
+    hark_err err = bus->store_open ? bus->ops->slots_take(bus->store, n, &c->slots, ei)
+                                   : hk_fail(ei, HARK_ECLOSED, "the bus is closed");
+    pthread_rwlock_unlock(&bus->store_lock);
     for (size_t i = 0; !err && c->slots && i < n; i++)
         c->free_slots[c->n_free_slots++] = &c->slots[i];
     c->n_slots = c->slots ? n : 0;
@@ -196,14 +200,12 @@ hark_err hk_consumer_open(hark_sub *s, const hark_sub_opts *given, hark_errinfo 
     hark_err err = hk_writer_start(s->bus);
     if (!s->bus->info.direct)
         hk_tail_know_types(&s->bus->tail);
-    pthread_mutex_lock(&s->bus->admin);
     if (!err)
         err = hk_writer_run(s->bus, open_job, &state, ei);
     if (!err)
         err = load(c, &state, ei);
     if (!err)
         err = save_first(c, ei);
-    pthread_mutex_unlock(&s->bus->admin);
     hark_store_consumer_clear(&state);
     hk_buf_free(&text);
     return err;

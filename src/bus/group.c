@@ -18,6 +18,13 @@ static bool ends_group(hark_err err)
     return err && hark_err_class(err) != HARK_CLASS_REFUSED;
 }
 
+/* A direct store has no groups: each call is all or nothing by itself, and what has succeeded is done.
+ * A failed save or job is nobody else's business there; told to others, they would be done twice. */
+static bool spreads(const hark_bus *bus, hark_err err)
+{
+    return ends_group(err) && !bus->info.direct;
+}
+
 static void add_publish(hark_bus *bus, group *g, hk_request *r)
 {
     hk_list_append(&g->publishes, &r->work);
@@ -55,8 +62,11 @@ static void add_jobs(hark_bus *bus, group *g)
         hk_job *job = (hk_job *)(void *)hk_list_shift(&bus->writer.jobs);
         hk_list_append(&g->jobs, &job->work);
         job->err = job->run(bus, job->ud, job->ei);
-        if (ends_group(job->err))
+        if (spreads(bus, job->err)) {
             g->err = job->err;
+            if (job->ei)
+                g->ei = *job->ei;
+        }
     }
 }
 
@@ -109,10 +119,12 @@ static void add_save(hark_bus *bus, group *g, hk_consumer *c)
     }
     hk_list_append(&g->saves, &c->work);
     c->save_err = bus->ops->consumer_save(bus->store, &save, &g->ei);
-    if (ends_group(c->save_err))
+    if (spreads(bus, c->save_err))
         g->err = c->save_err;
     else if (!c->save_err)
         announce(bus, g, c, &save);
+    else if (ends_group(c->save_err))
+        bus->writer.retry_at_ns = hk_mono_ns() + 100000000;
 }
 
 static void add_saves(hark_bus *bus, group *g)

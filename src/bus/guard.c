@@ -62,6 +62,12 @@ void hk_guard_leave(void)
     in_hand = NULL;
 }
 
+void hk_guard_drop(const hark_store_slot *slot)
+{
+    if (in_hand == slot)
+        in_hand = NULL;
+}
+
 /* ---- the handler ---- */
 
 /* Raised by this thread: by what it did, or by itself as abort() does it. One that somebody sent to

@@ -315,15 +315,7 @@ static bool rest(insistence *in)
                                      hk_ms_to_ns(in->o.max_delay_ms), in->attempts, &in->rng);
     if (in->deadline >= 0 && until > in->deadline)
         until = in->deadline; /* a last try there */
-    for (;;) {
-        unsigned seen = hk_gate_look(&in->bus->room); /* a drain opens it, after shutting the bus */
-        if (!hk_bus_accepts(in->bus))
-            return false;
-        now = hk_mono_ns();
-        if (now >= until)
-            return true;
-        (void)hk_gate_wait(&in->bus->room, seen, until - now);
-    }
+    return hk_bus_rest(in->bus, until);
 }
 
 /* Errors that the next try may not meet. */

@@ -1,7 +1,8 @@
 /* letters.c: dead letters: the event that announces one, listing, redriving, discarding. Redriving
  * and discarding are jobs of the writer; when the consumer is open here its core is told after the
  * commit, both under the bus's `admin` lock, so that a consumer which is being opened sees either
- * none of it or all. */
+ * none of it or all. A redrive at a rate is fed by the calling thread: letters are redriven only when
+ * they are due, so that they hold up nothing until then. */
 #include "bus/bus_i.h"
 
 #include <stdlib.h>
@@ -185,6 +186,40 @@ static hark_err read_letters(hark_bus *bus, const hark_store_letters_query *q,
     return err;
 }
 
+typedef struct sought {
+    const char *name;
+    bool found;
+} sought;
+
+static bool is_sought(void *ud, const hark_store_consumer_row *row)
+{
+    sought *x = ud;
+    x->found = strcmp(row->name, x->name) == 0;
+    return !x->found;
+}
+
+/* When a filter has found nothing: is it because nobody has this name? Of those that are open here we
+ * know, without a look at the store. */
+static hark_err check_consumer(hark_bus *bus, const char *name, hark_errinfo *ei)
+{
+    hark_sub *s = name ? hk_consumer_find(bus, name) : NULL;
+    sought x = {.name = name, .found = s || !name};
+    if (s)
+        hk_sub_release(s);
+    if (x.found)
+        return HARK_OK;
+    pthread_rwlock_rdlock(&bus->store_lock);
+    hark_err err = bus->store_open ? bus->ops->consumers(bus->store, is_sought, &x, ei)
+                                   : hk_fail(ei, HARK_ECLOSED, "the bus is closed");
+    pthread_rwlock_unlock(&bus->store_lock);
+    if (err || x.found)
+        return err;
+    return hk_fail(ei, HARK_ENOTFOUND,
+                   "hark_dead_filter.consumer is '%.128s', and the store knows no consumer of that "
+                   "name; hark_consumers lists them",
+                   name);
+}
+
 hark_err hark_dead_letters(hark_bus *bus, const hark_dead_filter *filter, hark_dead_fn fn, void *ud,
                            hark_errinfo *ei)
 {
@@ -193,7 +228,9 @@ hark_err hark_dead_letters(hark_bus *bus, const hark_dead_filter *filter, hark_d
     hark_err err = hk_may_operate(bus, "hark_dead_letters", ei);
     if (!err)
         err = take_filter(filter, &q, ei);
-    return err ? err : read_letters(bus, &q, list_one, &x, ei);
+    if (!err)
+        err = read_letters(bus, &q, list_one, &x, ei);
+    return err || x.found ? err : check_consumer(bus, q.consumer, ei);
 }
 
 /* The attempts of a letter, gathered before the letter is handed out. */
@@ -287,31 +324,39 @@ typedef struct unit {
     bool discard;
     uint64_t ids[UNIT];
     size_t n;
-    hk_now now;
-    int64_t first_ns, step_ns; /* when the first is due, after now; and each next one */
+    hk_now now; /* when those that are redriven are due */
     hark_store_letter_done done[UNIT];
     hark_err errs[UNIT];
-    uint64_t count; /* done so far, over all units */
+    hark_errinfo passed; /* why the last of these was passed over */
+    uint64_t count;      /* done so far, over all units */
 } unit;
 
-static int64_t due_after(const unit *u, size_t i)
+/* Errors that are about one letter; any other is the group's. */
+static bool passes_over(hark_err err)
 {
-    return u->first_ns + (int64_t)i * u->step_ns;
+    return err == HARK_ENOTFOUND || err == HARK_ECONFLICT || err == HARK_EAGAIN ||
+           err == HARK_ECORRUPT;
 }
 
 static hark_err unit_job(hark_bus *bus, void *ud, hark_errinfo *ei)
 {
     unit *u = ud;
     for (size_t i = 0; i < u->n; i++) {
+        hark_errinfo own = {0};
         hark_err err =
-            u->discard ? bus->ops->letter_discard(bus->store, u->ids[i], &u->done[i], ei)
-                       : bus->ops->letter_redrive(bus->store, u->ids[i],
-                                                  u->now.wall + due_after(u, i), &u->done[i], ei);
+            u->discard
+                ? bus->ops->letter_discard(bus->store, u->ids[i], &u->done[i], &own)
+                : bus->ops->letter_redrive(bus->store, u->ids[i], u->now.wall, &u->done[i], &own);
         u->errs[i] = err;
-        /* these are about one letter; any other is the group's */
-        if (err && err != HARK_ENOTFOUND && err != HARK_ECONFLICT && err != HARK_EAGAIN &&
-            err != HARK_ECORRUPT)
-            return err;
+        if (!err)
+            continue;
+        if (passes_over(err)) {
+            u->passed = own;
+            continue;
+        }
+        if (ei)
+            *ei = own;
+        return err;
     }
     return HARK_OK;
 }
@@ -333,8 +378,7 @@ static void tell(hark_bus *bus, const unit *u, size_t i)
         if (u->discard)
             hk_core_discarded(c->core, done->sequence, done->key);
         else
-            err = hk_core_redriven(c->core, done->sequence, done->key,
-                                   u->now.mono + due_after(u, i), u->now.wall + due_after(u, i));
+            err = hk_core_redriven(c->core, done->sequence, done->key, u->now.mono, u->now.wall);
     }
     hk_consumer_unlock(c);
     if (err)
@@ -372,7 +416,11 @@ static hark_err one(hark_bus *bus, uint64_t id, bool discard, const char *call, 
     u->discard = discard;
     u->ids[u->n++] = id;
     err = run_unit(bus, u, ei);
-    err = err ? err : u->errs[0];
+    if (!err && u->errs[0]) {
+        err = u->errs[0];
+        if (ei)
+            *ei = u->passed;
+    }
     free(u);
     return err;
 }
@@ -387,36 +435,102 @@ hark_err hark_discard(hark_bus *bus, uint64_t id, hark_errinfo *ei)
     return one(bus, id, true, "hark_discard", ei);
 }
 
+/* What a filter finds, before anything is done: a letter redriven dies again under a higher id, and is
+ * not to be redriven in the same call. */
+typedef struct ids {
+    uint64_t *list;
+    size_t n, cap;
+    bool failed;
+} ids;
+
 static bool add_id(void *ud, const hark_store_letter *l)
 {
-    unit *u = ud;
-    u->ids[u->n++] = l->id;
-    return u->n < UNIT;
+    ids *x = ud;
+    if (x->n == x->cap) {
+        size_t cap = x->cap ? x->cap * 2 : UNIT;
+        uint64_t *list = realloc(x->list, cap * sizeof *list);
+        if (!list) {
+            x->failed = true;
+            return false;
+        }
+        x->list = list;
+        x->cap = cap;
+    }
+    x->list[x->n++] = l->id;
+    return true;
 }
 
-/* Page by page; `limit` of the filter counts letters looked at. */
-static hark_err all(hark_bus *bus, hark_store_letters_query *q, unit *u, hark_errinfo *ei)
+/* At no rate 256 in a commit, one commit after the other. At a rate, every 100 ms as many as it allows
+ * (no less than one, no more than 256 at a time); a commit that took longer is not made up for. */
+typedef struct pace {
+    size_t most;
+    int64_t step_ns, due; /* mono */
+} pace;
+
+static pace pace_of(int64_t rate)
 {
-    uint64_t left = q->limit ? q->limit : UINT64_MAX;
+    int64_t most = rate / 10 < 1 ? 1 : rate / 10;
+    if (!rate || most > UNIT)
+        most = UNIT;
+    return (pace){.most = (size_t)most,
+                  .step_ns = rate ? most * INT64_C(1000000000) / rate : 0,
+                  .due = hk_mono_ns()};
+}
+
+static void next_turn(pace *p)
+{
+    int64_t now = hk_mono_ns();
+    p->due += p->step_ns;
+    p->due = p->due < now ? now : p->due;
+}
+
+static hark_err feed(hark_bus *bus, const ids *x, int64_t rate, unit *u, hark_errinfo *ei)
+{
+    pace p = pace_of(rate);
     hark_err err = HARK_OK;
-    while (!err && left > 0) {
-        u->n = 0;
-        q->limit = left < UNIT ? (size_t)left : UNIT;
-        err = read_letters(bus, q, add_id, u, ei);
-        if (err || u->n == 0)
-            break;
-        left -= u->n;
-        q->after_id = u->ids[u->n - 1];
-        err = run_unit(bus, u, ei);
-        u->first_ns += (int64_t)u->n * u->step_ns;
+    for (size_t at = 0; !err && at < x->n; at += u->n) {
+        if (rate && !hk_bus_rest(bus, p.due))
+            err = HARK_ECLOSED;
+        u->n = x->n - at < p.most ? x->n - at : p.most;
+        memcpy(u->ids, x->list + at, u->n * sizeof *u->ids);
+        if (!err)
+            err = run_unit(bus, u, ei);
+        next_turn(&p);
     }
-    return err;
+    if (err != HARK_ECLOSED)
+        return err;
+    return hk_fail(
+        ei, err,
+        "the bus was closed when %llu of %zu dead letters were done; call it again on an "
+        "open bus for the rest",
+        (unsigned long long)u->count, x->n);
+}
+
+/* What was found before the listing failed is done all the same. */
+static hark_err all(hark_bus *bus, const hark_store_letters_query *q, int64_t rate, unit *u,
+                    hark_errinfo *ei)
+{
+    ids x = {0};
+    hark_errinfo listed = {0};
+    hark_err cut = read_letters(bus, q, add_id, &x, &listed);
+    if (!cut && x.failed)
+        cut = hk_fail(&listed, HARK_ENOMEM, "no memory for a list of more than %zu dead letters",
+                      x.n);
+    if (!cut && x.n == 0)
+        cut = check_consumer(bus, q->consumer, &listed);
+    hark_err err = feed(bus, &x, rate, u, ei);
+    free(x.list);
+    if (!err && cut && ei)
+        *ei = listed;
+    return err ? err : cut;
 }
 
 static hark_err by_filter(hark_bus *bus, const hark_dead_filter *filter, bool discard, int64_t rate,
                           uint64_t *ret_count, const char *call, hark_errinfo *ei)
 {
     hark_store_letters_query q;
+    if (ret_count)
+        *ret_count = 0;
     hark_err err = hk_may_operate(bus, call, ei);
     if (!err)
         err = take_filter(filter, &q, ei);
@@ -428,8 +542,7 @@ static hark_err by_filter(hark_bus *bus, const hark_dead_filter *filter, bool di
         return err ? err : hk_fail(ei, HARK_ENOMEM, "no memory for %s", call);
     q.state = HARK_LETTER_DEAD;
     u->discard = discard;
-    u->step_ns = rate ? INT64_C(1000000000) / rate : 0;
-    err = all(bus, &q, u, ei);
+    err = all(bus, &q, rate, u, ei);
     if (ret_count)
         *ret_count = u->count;
     free(u);

@@ -53,6 +53,20 @@ static void stop_waiting(hark_sub *s)
         (void)hk_count_sub(&s->bus->wait_subs, 1);
 }
 
+static void set_full(hark_sub *s, bool full)
+{
+    if (hk_mark_get_strong(&s->live->full) == full || !hk_mark_move(&s->live->full, !full, full))
+        return;
+    if (full) {
+        (void)hk_count_add(&s->bus->full_subs, 1);
+        if (hk_mark_get_strong(&s->closed)) /* nobody would empty it */
+            set_full(s, false);
+    } else {
+        (void)hk_count_sub(&s->bus->full_subs, 1);
+        hk_gate_open(&s->bus->room);
+    }
+}
+
 /* The reader is gone. */
 static void drop_pending(hk_live *l)
 {
@@ -69,6 +83,7 @@ static void drop_pending(hk_live *l)
 void hk_live_free(hark_sub *s)
 {
     stop_waiting(s);
+    set_full(s, false);
     drop_pending(s->live);
     hk_ring_free(s->live->ring);
     pthread_mutex_destroy(&s->live->pull_lock);
@@ -77,20 +92,6 @@ void hk_live_free(hark_sub *s)
 
 /* ---- the dispatcher's side
  * ------------------------------------------------------------------------- */
-
-static void set_full(hark_sub *s, bool full)
-{
-    if (hk_mark_get_strong(&s->live->full) == full || !hk_mark_move(&s->live->full, !full, full))
-        return;
-    if (full) {
-        (void)hk_count_add(&s->bus->full_subs, 1);
-        if (hk_mark_get_strong(&s->closed)) /* nobody would empty it */
-            set_full(s, false);
-    } else {
-        (void)hk_count_sub(&s->bus->full_subs, 1);
-        hk_gate_open(&s->bus->room);
-    }
-}
 
 void hk_live_fall_behind(hark_sub *s)
 {

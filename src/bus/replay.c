@@ -203,10 +203,7 @@ hark_err hk_replay_row_find(hark_bus *bus, const char *id, hk_replay_row *ret, h
 {
     search s = {.id = id, .ret = ret};
     hark_err err = hk_replay_rows(bus, is_it, &s, ei);
-    if (!err && !s.found)
-        err = hk_fail(ei, HARK_ENOTFOUND, "no replay has the id '%.60s'; hark_replays lists them",
-                      id);
-    return err;
+    return err || s.found ? err : HARK_ENOTFOUND;
 }
 
 static hark_err put_job(hark_bus *bus, void *ud, hark_errinfo *ei)
@@ -261,6 +258,18 @@ hark_err hk_replay_count(hark_bus *bus, const hark_store_replay *r, uint64_t fir
     hark_err err = bus->store_open ? bus->ops->count(bus->store, &q, ret, ei)
                                    : hk_fail(ei, HARK_ECLOSED, "the bus is closed");
     pthread_rwlock_unlock(&bus->store_lock);
+    return err;
+}
+
+hark_err hk_replay_missing(hark_bus *bus, const hark_store_replay *r, uint64_t *ret,
+                           hark_errinfo *ei)
+{
+    uint64_t left = 0;
+    hark_err err = r->state == HARK_REPLAYED
+                       ? HARK_OK
+                       : hk_replay_count(bus, r, r->position + 1, r->last, &left, ei);
+    if (!err)
+        *ret = hk_replay_lost(r, r->done, left);
     return err;
 }
 
@@ -344,7 +353,10 @@ static hark_err take_up(hk_replay *r, const hk_replay_row *was, hark_errinfo *ei
     r->done_before = x.done;
     r->phase = HK_REPLAY_OPEN;
     pthread_mutex_unlock(&rs->lock);
-    return HARK_OK;
+    uint64_t missing = 0;
+    hark_err err = hk_replay_missing(r->bus, &r->row.r, &missing, ei);
+    hk_mark_set(&r->missing, missing);
+    return err;
 }
 
 static hark_err prepare(hk_replay *r, const hark_replay_opts *o, hark_errinfo *ei)

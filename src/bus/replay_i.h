@@ -35,6 +35,7 @@ typedef struct hk_replay {
     hk_replay_row row; /* as it began; state and error under the lock; for the rest see below */
     hk_mark position;  /* all up to here was handed out; the thread's to set, as are the counts */
     hk_count done, rejected;
+    hk_mark missing; /* likewise; see hark_replay_info */
     hk_mark how;
     hk_gate gate; /* opened when `how` moves, and at a drain */
     uint64_t done_before;
@@ -62,13 +63,21 @@ hk_replay *hk_replay_find(hark_bus *bus,
 void hk_replay_row_set(hk_replay_row *row, const hark_store_replay *r);
 /* Lists the store's rows. `fn` must not call the bus. */
 hark_err hk_replay_rows(hark_bus *bus, hark_store_replay_fn fn, void *ud, hark_errinfo *ei);
-/* The store's row of an id. HARK_ENOTFOUND. */
+/* The store's row of an id. HARK_ENOTFOUND, which is left to the caller to tell of. */
 hark_err hk_replay_row_find(hark_bus *bus, const char *id, hk_replay_row *ret, hark_errinfo *ei);
 hark_err hk_replay_put(hark_bus *bus, hk_replay_row *row, hark_errinfo *ei); /* commits it */
 hark_err hk_replay_save(hk_replay *r, hark_errinfo *ei); /* commits where it stands now */
 /* Events of a pattern from `first` to `last`. */
 hark_err hk_replay_count(hark_bus *bus, const hark_store_replay *r, uint64_t first, uint64_t last,
                          uint64_t *ret, hark_errinfo *ei);
+/* Of the events that it is to hand out, those that it neither did nor will. */
+static inline uint64_t hk_replay_lost(const hark_store_replay *r, uint64_t done, uint64_t left)
+{
+    return r->total > done + left ? r->total - done - left : 0;
+}
+/* As hark_replay_info.missing, of one that does not run. */
+hark_err hk_replay_missing(hark_bus *bus, const hark_store_replay *r, uint64_t *ret,
+                           hark_errinfo *ei);
 
 /* replay_run.c */
 void *hk_replay_main(void *arg); /* takes over a reference, and a count of the bus's `running` */

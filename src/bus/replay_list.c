@@ -19,10 +19,11 @@ static void set_rate(hark_replay_info *ret, uint64_t done_here, int64_t ns)
 {
     ret->rate = ns > 0 ? (double)done_here * 1e9 / (double)ns : 0;
     ret->left_ms = -1;
-    if (ret->done >= ret->total)
+    if (ret->done + ret->missing >= ret->total)
         ret->left_ms = 0;
     else if (ret->rate > 0)
-        ret->left_ms = (int64_t)((double)(ret->total - ret->done) * 1000 / ret->rate);
+        ret->left_ms =
+            (int64_t)((double)(ret->total - ret->done - ret->missing) * 1000 / ret->rate);
 }
 
 static void look_at_row(const hark_store_replay *r, hark_replay_info *ret)
@@ -42,11 +43,13 @@ static void look_at_row(const hark_store_replay *r, hark_replay_info *ret)
 }
 
 /* What the store says of one that does not run here: then one that was running no longer is. */
-static void look_at_rest(const hark_store_replay *r, hark_replay_info *ret)
+static hark_err look_at_rest(hark_bus *bus, const hark_store_replay *r, hark_replay_info *ret,
+                             hark_errinfo *ei)
 {
     look_at_row(r, ret);
     if (ret->state == HARK_REPLAYING)
         ret->state = HARK_REPLAY_INTERRUPTED;
+    return hk_replay_missing(bus, r, &ret->missing, ei);
 }
 
 void hk_replay_look(hk_replay *r, hark_replay_info *ret)
@@ -64,6 +67,7 @@ void hk_replay_look(hk_replay *r, hark_replay_info *ret)
     ret->position = hk_mark_get(&r->position);
     ret->done = hk_count_get(&r->done);
     ret->rejected = hk_count_get(&r->rejected);
+    ret->missing = hk_mark_get(&r->missing);
     set_rate(ret, ret->done - r->done_before, now - r->since);
 }
 
@@ -124,13 +128,17 @@ static hark_err list_reruns(hark_bus *bus, reruns *x, hark_errinfo *ei)
     return err;
 }
 
+static hark_err no_such(const char *id, hark_errinfo *ei)
+{
+    return hk_fail(ei, HARK_ENOTFOUND, "no replay has the id '%.60s'; hark_replays lists them", id);
+}
+
 static hark_err find_rerun(hark_bus *bus, const char *id, rerun *ret, hark_errinfo *ei)
 {
     reruns x = {.id = id};
     hark_err err = list_reruns(bus, &x, ei);
     if (!err && x.n == 0)
-        err = hk_fail(ei, HARK_ENOTFOUND, "no replay has the id '%.60s'; hark_replays lists them",
-                      id);
+        err = no_such(id, ei);
     if (!err)
         *ret = x.list[0];
     free(x.list);
@@ -182,10 +190,8 @@ static hark_err get(hark_bus *bus, const char *id, hark_replay_info *ret, hark_e
     }
     hk_replay_row row;
     hark_err err = hk_replay_row_find(bus, id, &row, ei);
-    if (!err)
-        look_at_rest(&row.r, ret);
     if (err != HARK_ENOTFOUND)
-        return err;
+        return err ? err : look_at_rest(bus, &row.r, ret, ei);
     rerun of;
     err = find_rerun(bus, id, &of, ei);
     return err ? err : look_at_rerun(bus, &of, ret, ei);
@@ -305,33 +311,30 @@ static bool take_row(void *ud, const hark_store_replay *r)
     return true;
 }
 
-/* True while the caller wants more. */
-static bool show_row(hark_bus *bus, hk_replay_row *row,
-                     bool (*fn)(const hark_replay_info *, void *), void *ud)
+static hark_err look_at_listed(hark_bus *bus, hk_replay_row *row, hark_replay_info *ret,
+                               hark_errinfo *ei)
 {
-    hark_replay_info info;
+    hark_err err = HARK_OK;
     hk_replay *r = hk_replay_find(bus, row->id);
     row->r.error = row->error[0] ? row->error : NULL; /* the list may have been moved since */
     row->r.id = row->id;
     row->r.pattern = row->pattern;
     if (r)
-        hk_replay_look(r, &info);
+        hk_replay_look(r, ret);
     else
-        look_at_rest(&row->r, &info);
+        err = look_at_rest(bus, &row->r, ret, ei);
     if (r)
         hk_replay_release(r);
-    return fn(&info, ud);
+    return err;
 }
 
 static hark_err show_all(hark_bus *bus, rows *own, reruns *others,
                          bool (*fn)(const hark_replay_info *, void *), void *ud, hark_errinfo *ei)
 {
-    for (size_t i = 0; i < own->n; i++)
-        if (!show_row(bus, &own->list[i], fn, ud))
-            return HARK_OK;
-    for (size_t i = 0; i < others->n; i++) {
+    for (size_t i = 0; i < own->n + others->n; i++) {
         hark_replay_info info;
-        hark_err err = look_at_rerun(bus, &others->list[i], &info, ei);
+        hark_err err = i < own->n ? look_at_listed(bus, &own->list[i], &info, ei)
+                                  : look_at_rerun(bus, &others->list[i - own->n], &info, ei);
         if (err || !fn(&info, ud))
             return err;
     }
@@ -399,6 +402,33 @@ static hark_err cancel_stored(hark_bus *bus, const char *id, hark_errinfo *ei)
     return err;
 }
 
+static hark_err end_rerun_job(hark_bus *bus, void *ud, hark_errinfo *ei)
+{
+    const rerun *r = ud;
+    hark_store_consumer state = {.size = sizeof state, .name = r->consumer, .find = 1};
+    hark_err err = bus->ops->consumer_open(bus->store, &state, ei);
+    hark_store_reset end = {.size = sizeof end, .consumer = state.ret_id, .keep = 1};
+    if (!err && strcmp(state.ret_rerun.id, r->rerun.id) != 0) /* reset again meanwhile */
+        err = no_such(r->rerun.id, ei);
+    if (!err)
+        err = bus->ops->consumer_reset(bus->store, &end, ei);
+    hark_store_consumer_clear(&state);
+    return err;
+}
+
+static void end_rerun_here(hark_sub *s)
+{
+    hk_consumer *c = s->consumer;
+    pthread_mutex_lock(&c->lock);
+    hk_core_end_replay(c->core);
+    c->rerun = (hark_store_rerun){0};
+    hk_consumer_unlock(c);
+    hk_gate_open(&s->gate); /* what its rate held back */
+    hk_sub_release(s);
+}
+
+/* Only the mark goes. What the consumer had settled before the reset is known to nobody any more:
+ * what is skipped might be something that it never did. */
 static hark_err cancel_consumer(hark_bus *bus, const char *id, hark_errinfo *ei)
 {
     rerun r;
@@ -407,8 +437,13 @@ static hark_err cancel_consumer(hark_bus *bus, const char *id, hark_errinfo *ei)
         return err;
     if (is_over(&r))
         return has_ended(id, ei);
-    return hk_consumer_reset_to(bus, r.consumer, HARK_START_SEQUENCE, r.rerun.upto + 1, 0, NULL,
-                                ei);
+    pthread_mutex_lock(&bus->admin);
+    err = hk_writer_run(bus, end_rerun_job, &r, ei);
+    hark_sub *s = err ? NULL : hk_consumer_find(bus, r.consumer);
+    if (s)
+        end_rerun_here(s);
+    pthread_mutex_unlock(&bus->admin);
+    return err;
 }
 
 hark_err hark_replay_cancel(hark_bus *bus, const char *id, hark_errinfo *ei)

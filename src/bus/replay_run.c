@@ -186,6 +186,17 @@ static bool try_reading_again(run *w, hark_err err, const hark_errinfo *ei)
     return pause_after(w, w->failures);
 }
 
+/* Part of what it is to hand out is gone from the log. What is in hand is not: it may have gone
+ * since. */
+static void note_gap(run *w, const hark_store_page *page)
+{
+    hk_replay *r = w->r;
+    hark_errinfo ei;
+    uint64_t left, covered = page->end ? r->row.r.last : page->covered;
+    if (hk_replay_count(r->bus, &r->row.r, covered + 1, r->row.r.last, &left, &ei) == HARK_OK)
+        hk_mark_set(&r->missing, hk_replay_lost(&r->row.r, hk_count_get(&r->done), page->n + left));
+}
+
 static bool read_page(run *w, hark_event **events, hark_store_page *page)
 {
     hk_replay *r = w->r;
@@ -218,6 +229,8 @@ static bool one_page(run *w)
     hark_store_page page;
     if (!read_page(w, events, &page))
         return false;
+    if (page.gap > hk_mark_get(&r->position))
+        note_gap(w, &page);
     bool on = true;
     for (size_t i = 0; i < page.n; i++) {
         on = on && hand_out(w, events[i]);
@@ -236,6 +249,22 @@ static bool one_page(run *w)
 
 /* ---- the end ---------------------------------------------------------------------------------- */
 
+/* It has come to its end: what it was to hand out and did not is gone. */
+static void tell_missing(run *w)
+{
+    hk_replay *r = w->r;
+    uint64_t missing = hk_replay_lost(&r->row.r, hk_count_get(&r->done), 0);
+    hk_mark_set(&r->missing, missing);
+    w->error[0] = '\0';
+    if (!missing)
+        return;
+    (void)snprintf(w->error, sizeof w->error,
+                   "%llu of %llu events were no longer in the log when their turn came: keep more "
+                   "of them (retention, tail_events), or replay them sooner",
+                   (unsigned long long)missing, (unsigned long long)r->row.r.total);
+    hk_log(HK_WARN, "replay %s: %s", r->row.id, w->error);
+}
+
 /* What has become of it; decided once, also against a cancel that comes just now. */
 static void conclude(run *w)
 {
@@ -244,6 +273,8 @@ static void conclude(run *w)
     bool all = hk_mark_get(&r->position) >= r->row.r.last;
     if (all || w->broken)
         (void)hk_mark_move(&r->how, HK_REPLAY_GOES, HK_REPLAY_OVER);
+    if (all)
+        tell_missing(w);
     bool cancelled = hk_mark_get(&r->how) == HK_REPLAY_CANCELLED;
     hark_store_replay end = r->row.r;
     if (cancelled)
@@ -252,7 +283,7 @@ static void conclude(run *w)
         end.state = HARK_REPLAYED;
     else if (w->broken)
         end.state = HARK_REPLAY_BROKEN;
-    end.error = w->broken && !cancelled ? w->error : NULL;
+    end.error = (all || w->broken) && !cancelled && w->error[0] ? w->error : NULL;
     pthread_mutex_lock(&rs->lock);
     hk_replay_row_set(&r->row, &end);
     pthread_mutex_unlock(&rs->lock);

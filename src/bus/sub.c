@@ -155,14 +155,30 @@ static hark_err list_activate(hark_sub *s, hark_errinfo *ei)
     return err;
 }
 
+/* What is done to a consumer from outside meanwhile finds it closed, and then is loaded with it, or
+ * open: never in between. */
+static hark_err open_consumer(hark_sub *s, const hark_sub_opts *o, hark_errinfo *ei)
+{
+    pthread_mutex_lock(&s->bus->admin);
+    hark_err err = hk_consumer_open(s, o, ei);
+    if (!err)
+        err = list_activate(s, ei);
+    pthread_mutex_unlock(&s->bus->admin);
+    return err;
+}
+
+static hark_err open_live(hark_sub *s, const hark_sub_opts *o, hark_errinfo *ei)
+{
+    hark_err err = hk_live_open(s, o);
+    return err ? err : list_activate(s, ei);
+}
+
 static hark_err open_sub(hark_sub *s, const hark_sub_opts *o, hark_errinfo *ei)
 {
     hark_err err = list_add(s, o->consumer, ei);
     if (err)
         return err;
-    err = o->consumer ? hk_consumer_open(s, o, ei) : hk_live_open(s, o);
-    if (!err)
-        err = list_activate(s, ei);
+    err = o->consumer ? open_consumer(s, o, ei) : open_live(s, o, ei);
     if (!err && s->fn)
         err = o->consumer ? hk_consumer_start(s) : hk_live_start(s);
     if (err) {

@@ -18,6 +18,7 @@ typedef struct facts {
     hark_err read_err;   /* of the last read */
     hark_err commit_err; /* of the last group; HARK_OK = not known */
     int64_t failed_ns;   /* wall; 0 = the last group was committed */
+    bool unsaved;        /* it waits for a commit */
     bool unread;         /* the log has more for it than was read */
     size_t workers;
     size_t stuck; /* handlers that have timed out, when no thread is left beside them */
@@ -63,7 +64,7 @@ static hark_why_code judge_stop(const facts *f)
         return HARK_WHY_STORE_FAILING;
     if (c->paused)
         return HARK_WHY_PAUSED;
-    if (f->read_err || f->failed_ns)
+    if (f->read_err || (f->failed_ns && f->unsaved))
         return HARK_WHY_STORE_FAILING;
     if (f->stale)
         return HARK_WHY_NOT_OPEN;
@@ -430,6 +431,7 @@ static hark_err look_here(hark_sub *s, facts *f, hark_errinfo *ei)
     f->read_err = c->read_err;
     f->rerun = c->rerun;
     f->due = hk_core_due(c->core);
+    f->unsaved = c->stale || c->queued || hk_core_dirt(c->core) != HK_CLEAN;
     f->stuck = c->stuck >= c->threads + c->to_start ? c->stuck : 0;
     pthread_mutex_unlock(&c->lock);
     look_at_bus(s->bus, f);

@@ -119,6 +119,10 @@ static int64_t turn(hark_bus *bus, bool stopping)
     hk_writer *w = &bus->writer;
     pthread_mutex_lock(&w->role);
     sort_in(w, hk_inbox_take(&w->inbox));
+    if (stopping && !w->ending) { /* what failed a moment ago is tried once more */
+        w->ending = true;
+        w->retry_at_ns = 0;
+    }
     int64_t due = stopping ? -1 : hk_schedules_due(bus);
     hk_given_up_turn(bus);
     int64_t wait = patience(w);
@@ -151,8 +155,10 @@ static void *writer_main(void *arg)
     pthread_mutex_lock(&w->role);
     hk_mark_set_strong(&bus->gate, HK_CLOSED);
     for (hk_work *work; (work = hk_list_shift(&w->backlog)) || (work = hk_list_shift(&w->jobs)) ||
-                        (work = hk_list_shift(&w->saves));)
+                        (work = hk_list_shift(&w->saves));) {
+        w->unsaved += work->kind == HK_SAVE;
         refuse(bus, work);
+    }
     pthread_mutex_unlock(&w->role);
     refuse_all(bus);
     return NULL;

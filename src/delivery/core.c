@@ -145,6 +145,16 @@ void hk_core_pause(hk_core *c, bool paused)
     c->paused = paused;
 }
 
+void hk_core_end_replay(hk_core *c)
+{
+    hk_item *item;
+    while ((item = hk_heap_top(&c->paced))) {
+        hk_heap_remove(&c->paced, item);
+        hk_heap_push(&c->ready, item);
+    }
+    c->rerun = (hk_rerun){0};
+}
+
 void hk_core_gap_done(hk_core *c, uint64_t upto)
 {
     if (upto <= c->gap_done)

@@ -89,6 +89,8 @@ hark_err hk_core_settle(hk_core *c, hk_lease lease, hark_verdict verdict, int64_
 void hk_core_unstart(hk_core *c, hk_lease lease);
 /* The lease ends at `until` (mono; -1 = never) unless it is extended again. HARK_ESTALE. */
 hark_err hk_core_extend(hk_core *c, hk_lease lease, int64_t until);
+/* Its handler has returned and keeps the delivery: the lease ends at `until`, unless it was extended. */
+void hk_core_keep(hk_core *c, hk_lease lease, int64_t until);
 /* Fails one attempt whose lease has run out, with outcome "timeout"; false when there is none. Call
  * it until then. */
 bool hk_core_expire(hk_core *c, hk_now now, hk_lease *ret_lease, uint64_t *ret_seq,
@@ -110,6 +112,8 @@ hark_err hk_core_redriven(hk_core *c, uint64_t seq, const char *key, int64_t due
 void hk_core_discarded(hk_core *c, uint64_t seq, const char *key);
 
 void hk_core_pause(hk_core *c, bool paused);
+/* The replay of hk_core_load is none any more: what is left of it goes on as anything else. */
+void hk_core_end_replay(hk_core *c);
 /* A gap up to here was handed out. */
 void hk_core_gap_done(hk_core *c, uint64_t upto);
 

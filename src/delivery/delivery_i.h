@@ -96,6 +96,7 @@ typedef struct hk_place {
     uint64_t token;
     int64_t until;  /* -1 = never */
     int64_t wanted; /* `until` once the item has its payload */
+    bool extended;  /* by its handler: that limit stands */
     size_t at;      /* in hk_core.order */
 } hk_place;
 

@@ -114,6 +114,27 @@ static void test_a_replay_keeps_its_pace(void **state)
     assert_int_equal(facts(f).highest, 42);
 }
 
+static void test_a_replay_that_is_ended_holds_nothing_up(void **state)
+{
+    fixture *f = *state;
+    f->opts.workers = 64;
+    f->disk.rerun = (hark_store_rerun){.id = "r", .from = 1, .upto = 40, .rate = 1};
+    restart(f);
+    for (uint64_t i = 1; i <= 3; i++)
+        arrive(f, i, NULL);
+    hk_lease first = start(f, 1, 1);
+    assert_idle(f);
+    hk_core_end_replay(f->core);
+    assert_false(start_until(f, 2, -1).replayed);
+    hk_core_unstart(f->core, first); /* it was started as a part of it */
+    settle(f, start(f, 1, 1), HARK_ACK);
+    arrive(f, 4, NULL);
+    (void)start(f, 3, 1);
+    (void)start(f, 4, 1);
+    assert_int_equal(hk_core_due(f->core), -1);
+    assert_false(facts(f).throttled);
+}
+
 static void test_a_replay_without_a_rate_is_not_held_up(void **state)
 {
     fixture *f = *state;
@@ -207,6 +228,7 @@ int main(void)
         TEST(test_redriven_events_of_one_key_keep_their_pace_after_a_restart),
         TEST(test_a_redriven_event_that_dies_again_is_a_new_dead_letter),
         TEST(test_a_replay_keeps_its_pace),
+        TEST(test_a_replay_that_is_ended_holds_nothing_up),
         TEST(test_a_replay_without_a_rate_is_not_held_up),
         TEST(test_an_unstarted_event_costs_a_replay_nothing),
         TEST(test_highest_never_falls),

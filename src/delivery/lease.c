@@ -48,6 +48,7 @@ hk_lease hk_lease_begin(hk_core *c, hk_item *item, int64_t until)
     size_t place = c->order[c->n_running++];
     c->places[place].item = item;
     c->places[place].token = ++c->token;
+    c->places[place].extended = false;
     c->places[place].until = -1;
     set_until(c, &c->places[place], until);
     return (hk_lease){.place = place, .token = c->token};
@@ -77,9 +78,16 @@ hark_err hk_core_extend(hk_core *c, hk_lease lease, int64_t until)
 {
     if (!hk_lease_item(c, lease))
         return HARK_ESTALE;
+    c->places[lease.place].extended = true;
     if (!HK_BUG(24))
         set_until(c, &c->places[lease.place], until);
     return HARK_OK;
+}
+
+void hk_core_keep(hk_core *c, hk_lease lease, int64_t until)
+{
+    if (hk_lease_item(c, lease) && !c->places[lease.place].extended)
+        set_until(c, &c->places[lease.place], until);
 }
 
 hark_err hk_core_payload_set(hk_core *c, hk_lease lease, void *payload)

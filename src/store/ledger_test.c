@@ -337,6 +337,37 @@ static void test_consumers_are_listed_by_name_with_what_they_have_open(void **st
     assert_string_equal("a t {} 0/0 paused 0 0 0 0 0 0", consumers_text(f, &first));
 }
 
+/* A head that was retried before it died left rows behind it; one that is redriven leaves rows that
+ * were parked. */
+static void test_what_a_lane_has_behind_a_dead_head_is_parked(void **state)
+{
+    fixture *f = *state;
+    hark_store_row rows[] = {{.sequence = 2, .state = HARK_ROW_BEHIND, .key = "a"},
+                             {.sequence = 3, .state = HARK_ROW_BEHIND, .key = "b"},
+                             {.sequence = 4, .state = HARK_ROW_PARKED, .key = "a"},
+                             {.sequence = 5, .state = HARK_ROW_RETRY, .key = "a"},
+                             {.sequence = 6, .state = HARK_ROW_RETRY, .key = "b"},
+                             {.sequence = 7, .state = HARK_ROW_DEAD, .key = "a"},
+                             {.sequence = 8, .state = HARK_ROW_BEHIND},
+                             {.sequence = 9, .state = HARK_ROW_COUNTS, .key = "a"}};
+    hark_store_letter_done done = {0};
+    text t = {.n = 0};
+    (void)add(f, "t", NULL, "a");
+    hark_store_save v = save_of(f, "c");
+    v.put = rows;
+    v.n_put = HK_COUNTOF(rows);
+    save(f, &v);
+    uint64_t id = bury(f, "c", 1, true);
+    assert_string_equal("c t {} 0/1 1 2 3 2 1 1", consumers_text(f, &t));
+    drop_row(f, "c", 7);
+    t = (text){.n = 0};
+    assert_string_equal("c t {} 0/1 1 2 3 1 1 1", consumers_text(f, &t));
+    write_ok(f, f->ops->letter_redrive(f->store, id, 1, &done, &f->ei));
+    free(done.key);
+    t = (text){.n = 0};
+    assert_string_equal("c t {} 0/1 3 4 0 0 0 0", consumers_text(f, &t));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -352,6 +383,7 @@ int main(void)
         BOTH(test_thousands_of_rows_come_back_in_order),
         BOTH(test_a_pause_lasts_until_it_is_lifted),
         BOTH(test_consumers_are_listed_by_name_with_what_they_have_open),
+        BOTH(test_what_a_lane_has_behind_a_dead_head_is_parked),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -189,6 +189,40 @@ static void test_a_plain_reset_ends_a_replay(void **state)
     assert_rerun(f, (hark_store_rerun){.id = ""});
 }
 
+static void test_ending_a_replay_keeps_all_else(void **state)
+{
+    fixture *f = *state;
+    work_a_while(f);
+    (void)start_replay(f, 3);
+    hark_store_range settled = {5, 5};
+    hark_store_row row = {.sequence = 4, .state = HARK_ROW_RETRY};
+    hark_store_save v = save_of(f, "c");
+    v.floor = 3;
+    v.highest = 7;
+    v.settled = &settled;
+    v.put = &row;
+    v.n_settled = v.n_put = 1;
+    save(f, &v);
+    hark_store_reset r = reset_of(f, "c", FIRST);
+    r.keep = 1;
+    reset(f, &r);
+    assert_int_equal(r.ret_generation, v.generation);
+    assert_int_equal(r.ret_floor, 3);
+    restart(f);
+    assert_rerun(f, (hark_store_rerun){.id = ""});
+    hark_store_consumer c = {.size = sizeof c, .name = "c", .find = 1};
+    assert_ok(f, load(f, &c));
+    assert_int_equal(c.ret_generation, v.generation);
+    assert_int_equal(c.ret_floor, 3);
+    assert_int_equal(c.ret_highest, 7);
+    assert_int_equal(c.ret_n_settled, 1);
+    hark_store_consumer_clear(&c);
+    assert_rows(f, "4 retry", "c");
+    assert_letters(f, "6 of c");
+    r.consumer = 99;
+    write_err(f, HARK_ENOTFOUND, f->ops->consumer_reset(f->store, &r, &f->ei));
+}
+
 static void test_what_was_being_redriven_is_a_dead_letter_again(void **state)
 {
     fixture *f = *state;
@@ -220,6 +254,7 @@ int main(void)
         BOTH(test_a_replay_goes_from_the_start_to_the_highest_delivered),
         BOTH(test_a_reset_beyond_all_that_was_delivered_replays_nothing),
         BOTH(test_a_plain_reset_ends_a_replay),
+        BOTH(test_ending_a_replay_keeps_all_else),
         BOTH(test_what_was_being_redriven_is_a_dead_letter_again),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,5 +1,5 @@
 /* How replays end before their time: cancelled, interrupted and gone on with, beside a store that
- * fails; the list of all; replays into consumers. */
+ * fails, without what the log no longer has; the list of all; replays into consumers. */
 #include "outage.h"
 #include "player.h"
 
@@ -134,6 +134,116 @@ static void test_it_goes_on_while_the_store_fails_and_ends_when_its_end_is_store
     player_free(p);
 }
 
+/* ---- what the log no longer has ------------------------------------------------------------------ */
+
+/* Only the newest 100 or so are left, beside a replay that has yet to read most. */
+static void lose_most(fixture *f)
+{
+    if (!f->store->keeps_all) {
+        publish_many(f, "u", 3000);
+        return;
+    }
+    assert_ok(f,
+              hark_retain(f->bus,
+                          HARK_OPTS(hark_retention, .pattern = "t", .max_events = 100, .force = 1),
+                          &f->ei));
+    assert_ok(f, hark_retain_now(f->bus, NULL, &f->ei));
+}
+
+static void test_what_is_gone_before_its_turn_is_counted_and_told(void **state)
+{
+    fixture *f = *state;
+    player *p = player_new();
+    reopen_bus(f, HARK_OPTS(hark_bus_opts, .tail_events = f->store->keeps_all ? 64 : 1024));
+    publish_many(f, "t", 1000);
+    p->stop_at = 1;
+    (void)started(f, p, REPLAY(.id = "r"));
+    WAIT_UNTIL(atomic_load(&p->at.arrived) == 1);
+    assert_u64(now_of(f, "r").missing, 0);
+    lose_most(f);
+    latch_open(&p->at);
+    hark_replay_info info = ended(f, "r", HARK_REPLAYED);
+    assert_u64(info.total, 1000);
+    assert_true(info.done < 500);
+    assert_u64(info.missing, 1000 - info.done);
+    assert_u64(info.left_ms, 0);
+    assert_non_null(strstr(info.error, "of 1000 events were no longer in the log"));
+    assert_u64(atomic_load(&p->r->n), info.done);
+    assert_u64(now_of(f, "r").missing, info.missing); /* it is remembered */
+    assert_string_equal(now_of(f, "r").error, info.error);
+    player_free(p);
+}
+
+typedef struct stops {
+    latch first, last; /* of a thousand */
+} stops;
+
+static hark_verdict stop_twice(hark_delivery *d, void *ud)
+{
+    stops *x = ud;
+    uint64_t seq = hark_delivery_sequence(d);
+    if (seq == 1 || seq == 1000)
+        latch_wait(seq == 1 ? &x->first : &x->last);
+    return HARK_ACK;
+}
+
+static void test_what_is_gone_is_counted_while_it_runs(void **state)
+{
+    fixture *f = *state;
+    if (!f->store->keeps_all) /* there only by chance the last one is left */
+        return;
+    stops x;
+    latch_init(&x.first);
+    latch_init(&x.last);
+    reopen_bus(f, HARK_OPTS(hark_bus_opts, .tail_events = 64));
+    publish_many(f, "t", 1000);
+    assert_ok(f, hark_replay(f->bus, stop_twice, &x, REPLAY(.id = "r"), NULL, &f->ei));
+    WAIT_UNTIL(atomic_load(&x.first.arrived) == 1);
+    lose_most(f);
+    latch_open(&x.first);
+    WAIT_UNTIL(atomic_load(&x.last.arrived) == 1);
+    hark_replay_info info = now_of(f, "r");
+    assert_u64(info.state, HARK_REPLAYING);
+    assert_u64(info.missing, 1000 - info.done - 1);
+    latch_open(&x.last);
+    assert_u64(ended(f, "r", HARK_REPLAYED).missing, info.missing);
+}
+
+static void test_what_went_while_it_did_not_run_is_counted_and_told(void **state)
+{
+    fixture *f = *state;
+    if (!f->store->keeps_all || !f->store->survives)
+        return;
+    player *p = player_new();
+    publish(f, "u"); /* stays: what goes leaves a hole */
+    publish_many(f, "t", 1000);
+    p->fail_at = 102;
+    p->failures = -1;
+    p->delay_ms = HOUR_MS;
+    (void)started(f, p, REPLAY(.id = "r", .type = "t"));
+    WAIT_UNTIL(atomic_load(&p->r->n) == 101);
+    reopen_bus(f, NULL);
+    assert_u64(now_of(f, "r").missing, 0);
+    assert_ok(f, hark_retain(f->bus, HARK_OPTS(hark_retention, .pattern = "t", .max_events = 200),
+                             &f->ei));
+    assert_ok(f, hark_retain_now(f->bus, NULL, &f->ei));
+    hark_replay_info info = now_of(f, "r");
+    assert_u64(info.state, HARK_REPLAY_INTERRUPTED);
+    assert_u64(info.missing, 700);
+    p->fail_at = 0;
+    assert_u64(started(f, p, REPLAY(.id = "r")).missing, 700);
+    info = ended(f, "r", HARK_REPLAYED);
+    assert_u64(info.done, 300);
+    assert_u64(info.missing, 700);
+    reopen_bus(f, NULL);
+    info = now_of(f, "r");
+    assert_u64(info.missing, 700);
+    assert_non_null(strstr(info.error, "700 of 1000 events"));
+    player_free(p);
+}
+
+/* ---- the list ----------------------------------------------------------------------------------- */
+
 typedef struct seen_ids {
     char ids[8][40];
     size_t n, most;
@@ -257,25 +367,165 @@ static void test_a_reset_consumer_is_a_replay_that_can_be_watched(void **state)
     pupil_free(p, sub);
 }
 
-static void test_cancelling_a_consumers_replay_puts_it_behind_it(void **state)
+static void test_cancelling_a_consumers_replay_lets_it_go_on_as_ever(void **state)
 {
     fixture *f = *state;
     hark_sub *sub;
     pupil *p = pupil_new(f, &sub);
     hark_reset_result res = {.size = sizeof res};
-    p->stop_at = 3;
-    assert_ok(f, hark_consumer_reset(f->bus, "c",
-                                     HARK_OPTS(hark_reset_opts, .start = HARK_START_FIRST), &res,
-                                     &f->ei));
+    p->stop_at = 1;
+    int64_t begin = hk_mono_ms();
+    assert_ok(f, hark_consumer_reset(
+                     f->bus, "c", HARK_OPTS(hark_reset_opts, .start = HARK_START_FIRST, .rate = 1),
+                     &res, &f->ei));
     WAIT_UNTIL(atomic_load(&p->at.arrived) == 1);
     publish_many(f, "t", 2);
     assert_ok(f, hark_replay_cancel(f->bus, res.replay_id, &f->ei));
-    latch_open(&p->at);
-    WAIT_UNTIL(atomic_load(&p->r->n) == 20 + 3 + 2);
-    assert_u64(p->r->seen[23].seq, 21);
-    assert_u64(p->r->seen[24].seq, 22);
-    assert_string_equal(p->ids[24], "");
     assert_err(f, HARK_ENOTFOUND, hark_replay_get(f->bus, res.replay_id, INFO, &f->ei));
+    latch_open(&p->at);
+    WAIT_UNTIL(stats_of(sub).acked == 20 + 22); /* what ran was not refused */
+    assert_true(hk_mono_ms() - begin < 15000);  /* at no rate any more */
+    assert_u64(atomic_load(&p->r->n), 20 + 22);
+    for (size_t i = 20; i < 42; i++) {
+        assert_u64(p->r->seen[i].seq, i - 19);
+        assert_string_equal(p->ids[i], i == 20 ? res.replay_id : "");
+    }
+    pupil_free(p, sub);
+}
+
+static void test_a_cancelled_one_is_gone_after_a_restart_too(void **state)
+{
+    fixture *f = *state;
+    if (!f->store->survives)
+        return;
+    hark_sub *sub;
+    pupil *p = pupil_new(f, &sub);
+    hark_reset_result res = {.size = sizeof res};
+    assert_ok(f, hark_consumer_pause(f->bus, "c", &f->ei));
+    assert_ok(f, hark_consumer_reset(f->bus, "c",
+                                     HARK_OPTS(hark_reset_opts, .start = HARK_START_FIRST), &res,
+                                     &f->ei));
+    end_sub(sub);
+    assert_ok(f, hark_replay_cancel(f->bus, res.replay_id, &f->ei)); /* open nowhere */
+    reopen_bus(f, NULL);
+    assert_err(f, HARK_ENOTFOUND, hark_replay_cancel(f->bus, res.replay_id, &f->ei));
+    assert_ok(f, hark_consumer_resume(f->bus, "c", &f->ei));
+    assert_ok(f, hark_subscribe(f->bus, "t", learn, p, HARK_OPTS(hark_sub_opts, .consumer = "c"),
+                                &sub, &f->ei));
+    WAIT_UNTIL(stats_of(sub).acked == 20);
+    assert_u64(p->r->seen[20].seq, 1);
+    assert_string_equal(p->ids[20], "");
+    pupil_free(p, sub);
+}
+
+typedef struct debtor {
+    recorder *r;
+    atomic_int pays;
+} debtor;
+
+/* Event 1 is retried until it pays. */
+static hark_verdict owe(hark_delivery *d, void *ud)
+{
+    debtor *x = ud;
+    bool later = hark_delivery_sequence(d) == 1 && !atomic_load(&x->pays);
+    record_only(x->r, d);
+    if (later)
+        hark_delivery_retry_after(d, HOUR_MS);
+    return later ? HARK_RETRY : HARK_ACK;
+}
+
+static void test_a_cancel_loses_nothing_that_was_retried_before_the_reset(void **state)
+{
+    fixture *f = *state;
+    debtor x = {.r = recorder_new()};
+    hark_sub *sub;
+    hark_reset_result res = {.size = sizeof res};
+    assert_ok(f, hark_subscribe(f->bus, "t", owe, &x, HARK_OPTS(hark_sub_opts, .consumer = "c"),
+                                &sub, &f->ei));
+    publish_many(f, "t", 10);
+    WAIT_UNTIL(stats_of(sub).acked == 9);
+    assert_ok(f, hark_consumer_pause(f->bus, "c", &f->ei));
+    assert_ok(f, hark_consumer_reset(f->bus, "c",
+                                     HARK_OPTS(hark_reset_opts, .start = HARK_START_FIRST), &res,
+                                     &f->ei));
+    atomic_store(&x.pays, 1);
+    assert_ok(f, hark_replay_cancel(f->bus, res.replay_id, &f->ei));
+    assert_ok(f, hark_consumer_resume(f->bus, "c", &f->ei));
+    WAIT_UNTIL(stats_of(sub).acked == 9 + 10);
+    assert_u64(times_seen(x.r, 1), 2);
+    end_sub(sub);
+    recorder_free(x.r);
+}
+
+/* Event 8 takes its time, when it is replayed. */
+static hark_verdict linger(hark_delivery *d, void *ud)
+{
+    player *p = ud;
+    record_only(p->r, d);
+    if (hark_delivery_sequence(d) == 8 && hark_delivery_replay_id(d))
+        latch_wait(&p->at);
+    return HARK_ACK;
+}
+
+static void test_a_cancel_of_one_that_has_gone_past_it_brings_nothing_twice(void **state)
+{
+    fixture *f = *state;
+    player *p = player_new();
+    hark_sub *sub;
+    hark_reset_result res = {.size = sizeof res};
+    assert_ok(f, hark_subscribe(f->bus, "t", linger, p,
+                                HARK_OPTS(hark_sub_opts, .consumer = "c", .workers = 4), &sub,
+                                &f->ei));
+    publish_many(f, "t", 20);
+    WAIT_UNTIL(stats_of(sub).acked == 20);
+    assert_ok(f, hark_consumer_reset(f->bus, "c",
+                                     HARK_OPTS(hark_reset_opts, .start = HARK_START_FIRST), &res,
+                                     &f->ei));
+    publish_many(f, "t", 5);
+    WAIT_UNTIL(stats_of(sub).acked == 20 + 24); /* all but event 8 */
+    assert_ok(f, hark_replay_cancel(f->bus, res.replay_id, &f->ei));
+    latch_open(&p->at);
+    WAIT_UNTIL(stats_of(sub).acked == 20 + 25);
+    uint64_t last = publish(f, "t");
+    WAIT_UNTIL(times_seen(p->r, last) == 1);
+    for (uint64_t seq = 1; seq <= 25; seq++)
+        assert_u64(times_seen(p->r, seq), seq <= 20 ? 2 : 1);
+    end_sub(sub);
+    player_free(p);
+}
+
+#define assert_quiet(f, call)                                                                      \
+    do {                                                                                           \
+        (f)->ei = (hark_errinfo){0};                                                               \
+        assert_ok(f, call);                                                                        \
+        assert_string_equal((f)->ei.text, "");                                                     \
+    } while (0)
+
+static void test_calls_that_do_well_leave_no_error_text(void **state)
+{
+    fixture *f = *state;
+    hark_sub *sub;
+    pupil *p = pupil_new(f, &sub);
+    player *reader = player_new();
+    hark_reset_result res = {.size = sizeof res};
+    assert_quiet(f, hark_replay(f->bus, play, reader, REPLAY(.id = "fresh"), NULL, &f->ei));
+    assert_quiet(f, hark_replay_wait(f->bus, "fresh", LONG_MS, INFO, &f->ei));
+    assert_quiet(f, hark_replay_get(f->bus, "fresh", INFO, &f->ei));
+    for (int i = 0; i < 2; i++) {
+        assert_quiet(f, hark_consumer_reset(f->bus, "c",
+                                            HARK_OPTS(hark_reset_opts, .start = HARK_START_FIRST),
+                                            &res, &f->ei));
+        assert_quiet(f, hark_replay_get(f->bus, res.replay_id, INFO, &f->ei));
+        assert_quiet(f, hark_replay_wait(f->bus, res.replay_id, LONG_MS, INFO, &f->ei));
+    }
+    assert_ok(f, hark_consumer_pause(f->bus, "c", &f->ei));
+    assert_ok(f, hark_consumer_reset(f->bus, "c",
+                                     HARK_OPTS(hark_reset_opts, .start = HARK_START_FIRST), &res,
+                                     &f->ei));
+    assert_quiet(f, hark_replay_cancel(f->bus, res.replay_id, &f->ei));
+    assert_err(f, HARK_ENOTFOUND, hark_replay_cancel(f->bus, res.replay_id, &f->ei));
+    assert_says(f, res.replay_id);
+    player_free(reader);
     pupil_free(p, sub);
 }
 
@@ -287,8 +537,15 @@ static const struct CMUnitTest tests[] = {
     T(test_a_drain_ends_it_and_a_later_bus_goes_on_with_it),
     T(test_an_interrupted_one_can_be_cancelled),
     T(test_it_goes_on_while_the_store_fails_and_ends_when_its_end_is_stored),
+    T(test_what_is_gone_before_its_turn_is_counted_and_told),
+    T(test_what_is_gone_is_counted_while_it_runs),
+    T(test_what_went_while_it_did_not_run_is_counted_and_told),
     T(test_all_of_them_are_listed),
     T(test_a_reset_consumer_is_a_replay_that_can_be_watched),
-    T(test_cancelling_a_consumers_replay_puts_it_behind_it),
+    T(test_cancelling_a_consumers_replay_lets_it_go_on_as_ever),
+    T(test_a_cancelled_one_is_gone_after_a_restart_too),
+    T(test_a_cancel_loses_nothing_that_was_retried_before_the_reset),
+    T(test_a_cancel_of_one_that_has_gone_past_it_brings_nothing_twice),
+    T(test_calls_that_do_well_leave_no_error_text),
 };
 CONFORMANCE_MAIN("ends of replays, replays into consumers")

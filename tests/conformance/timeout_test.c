@@ -147,7 +147,74 @@ static void test_a_running_handler_is_taken_to_be_alive(void **state)
     recorder_free(h.r);
 }
 
+static hark_verdict extend_and_keep(hark_delivery *d, void *ud)
+{
+    hanging *h = ud;
+    record_only(h->r, d);
+    if (strcmp(hark_event_key(hark_delivery_event(d)), "k") != 0)
+        return HARK_ACK;
+    if (hark_delivery_extend(d, 60000))
+        return HARK_REJECT;
+    atomic_store(&h->kept, d);
+    return HARK_LATER;
+}
+
+static void test_what_a_handler_extended_and_kept_has_the_time_it_asked_for(void **state)
+{
+    fixture *f = *state;
+    hanging h = {.r = recorder_new()};
+    hark_sub *sub;
+    assert_ok(f, hark_subscribe(f->bus, "t", extend_and_keep, &h,
+                                OPTS(.workers = 2, .hold_ms = 20, .retry_delay_ms = 10), &sub,
+                                &f->ei));
+    publish_keyed(f, "t", "k");
+    WAIT_UNTIL(atomic_load(&h.kept));
+    uint64_t others = 0;
+    for (int64_t end = hk_mono_ns() + 100000000; hk_mono_ns() < end; others++) {
+        publish_keyed(f, "t", "other");
+        WAIT_UNTIL(stats_of(sub).acked == others + 1);
+    }
+    hark_delivery *d = atomic_load(&h.kept);
+    assert_ok(f, hark_settle(&d, NULL));
+    assert_u64(stats_of(sub).timed_out, 0);
+    end_sub(sub);
+    recorder_free(h.r);
+}
+
+static hark_verdict hang_once(hark_delivery *d, void *ud)
+{
+    hanging *h = ud;
+    bool first = atomic_load(&h->r->n) == 0;
+    record_only(h->r, d);
+    if (first)
+        latch_wait(&h->at);
+    return HARK_ACK;
+}
+
+static void test_a_reset_while_a_handler_hangs_goes_on_beside_it(void **state)
+{
+    fixture *f = *state;
+    hanging h = {.r = recorder_new()};
+    latch_init(&h.at);
+    hark_sub *sub;
+    assert_ok(f, hark_subscribe(f->bus, "t", hang_once, &h, OPTS(.workers = 1, .handler_ms = 60000),
+                                &sub, &f->ei));
+    publish_keyed(f, "t", "k");
+    WAIT_UNTIL(atomic_load(&h.at.arrived) == 1);
+    assert_ok(f, hark_consumer_reset(f->bus, "c",
+                                     HARK_OPTS(hark_reset_opts, .start = HARK_START_FIRST), NULL,
+                                     &f->ei));
+    WAIT_UNTIL(stats_of(sub).acked == 1);
+    latch_open(&h.at);
+    publish_keyed(f, "t", "k");
+    WAIT_UNTIL(stats_of(sub).acked == 2);
+    end_sub(sub);
+    recorder_free(h.r);
+}
+
 static const struct CMUnitTest tests[] = {
+    TEST(test_what_a_handler_extended_and_kept_has_the_time_it_asked_for),
+    TEST(test_a_reset_while_a_handler_hangs_goes_on_beside_it),
     TEST(test_a_delivery_held_too_long_comes_again_and_the_late_answer_is_refused),
     TEST(test_an_extended_delivery_does_not_time_out),
     TEST(test_the_last_attempt_that_times_out_is_a_dead_letter),

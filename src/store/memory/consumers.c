@@ -253,16 +253,27 @@ static void begin_anew(hk_mem_ledger *g, hk_mem_consumer *m, hark_store_reset *r
     m->rerun = r->rerun;
 }
 
+static void end_rerun(hk_mem_consumer *m, hark_store_reset *r)
+{
+    m->rerun = r->rerun = (hark_store_rerun){0};
+    r->ret_generation = m->generation;
+    r->ret_floor = m->floor;
+}
+
 hark_err hk_mem_consumer_reset(hark_store *s, hark_store_reset *r, hark_errinfo *ei)
 {
     hk_mem_ledger *g = &s->ledger;
     uint64_t floor = 0;
-    hark_err err = start_floor(s, r->start, r->start_sequence, r->start_time_ns, &floor, ei);
+    hark_err err = r->keep
+                       ? HARK_OK
+                       : start_floor(s, r->start, r->start_sequence, r->start_time_ns, &floor, ei);
     if (err)
         return err;
     pthread_mutex_lock(&g->lock);
     hk_mem_consumer *m = hk_mem_list_find(&g->consumers, r->consumer);
-    if (m)
+    if (m && r->keep)
+        end_rerun(m, r);
+    else if (m)
         begin_anew(g, m, r, floor);
     pthread_mutex_unlock(&g->lock);
     return m ? HARK_OK : hk_mem_no_consumer(r->consumer, ei);
@@ -303,13 +314,11 @@ static listed *list_one(const hk_mem_consumer *m)
                                        .paused = m->paused,
                                        .created_ns = m->created_ns,
                                        .rerun = m->rerun,
-                                       .retrying = m->by_state[HARK_ROW_RETRY],
-                                       .behind = m->by_state[HARK_ROW_BEHIND],
-                                       .parked = m->by_state[HARK_ROW_PARKED],
-                                       .dead = m->by_state[HARK_ROW_DEAD],
-                                       .dead_lanes = m->by_state[HARK_ROW_DEAD],
                                        .letters = m->n_dead};
-    return c;
+    if (hk_mem_places_count(m, &c->row))
+        return c;
+    free(c);
+    return NULL;
 }
 
 static int in_order_of_names(const void *a, const void *b)

@@ -157,6 +157,8 @@ void hk_mem_places_reset(hk_mem_ledger *g, hk_mem_consumer *c);
 void hk_mem_places_free(hk_mem_consumer *c);
 hark_err hk_mem_attempts(hark_store *s, uint64_t consumer, uint64_t sequence,
                          hark_store_attempt_fn fn, void *ud, hark_errinfo *ei);
+/* How many rows there are of each kind, for a list; false: memory is out. */
+bool hk_mem_places_count(const hk_mem_consumer *c, hark_store_consumer_row *ret);
 /* The rows in order of sequence, copied as hark_store_consumer_clear frees them. */
 hark_err hk_mem_rows_copy(const hk_mem_consumer *m, hark_store_consumer *c);
 

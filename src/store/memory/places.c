@@ -124,6 +124,64 @@ void hk_mem_places_free(hk_mem_consumer *c)
     hk_mem_map_free(&c->places);
 }
 
+/* ---- counts ------------------------------------------------------------------------------------ */
+
+static int by_key(const void *a, const void *b)
+{
+    return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
+
+/* Keys of rows that are dead, in order, each once; one without a key is a lane of its own. */
+static size_t dead_keys(const hk_mem_consumer *c, const char **ret, uint64_t *ret_lanes)
+{
+    size_t n = 0, left = 0, at = 0;
+    *ret_lanes = 0;
+    for (const hk_mem_place *p; (p = hk_mem_map_next(&c->places, &at));) {
+        if (!p->row || p->row->r.state != HARK_ROW_DEAD)
+            continue;
+        if (p->row->r.key)
+            ret[n++] = p->row->r.key;
+        else
+            ++*ret_lanes;
+    }
+    qsort(ret, n, sizeof *ret, by_key);
+    for (size_t i = 0; i < n; i++)
+        if (i == 0 || strcmp(ret[i - 1], ret[i]) != 0)
+            ret[left++] = ret[i];
+    *ret_lanes += left;
+    return left;
+}
+
+/* What a lane whose head is a dead letter has besides it is parked, whatever it was saved as. */
+static void count_parked(const hk_mem_consumer *c, const char *const *keys, size_t n,
+                         hark_store_consumer_row *ret)
+{
+    size_t at = 0;
+    for (const hk_mem_place *p; (p = hk_mem_map_next(&c->places, &at));) {
+        const hark_store_row *r = p->row ? &p->row->r : NULL;
+        if (!r || !r->key || r->state >= HARK_ROW_DEAD ||
+            !bsearch(&r->key, keys, n, sizeof *keys, by_key))
+            continue;
+        ret->parked++;
+        --*(r->state == HARK_ROW_RETRY ? &ret->retrying : &ret->behind);
+    }
+}
+
+bool hk_mem_places_count(const hk_mem_consumer *c, hark_store_consumer_row *ret)
+{
+    ret->retrying = c->by_state[HARK_ROW_RETRY];
+    ret->behind = c->by_state[HARK_ROW_BEHIND] + c->by_state[HARK_ROW_PARKED];
+    ret->dead = c->by_state[HARK_ROW_DEAD];
+    if (ret->dead == 0)
+        return true;
+    const char **keys = malloc(ret->dead * sizeof *keys);
+    if (!keys)
+        return false;
+    count_parked(c, keys, dead_keys(c, keys, &ret->dead_lanes), ret);
+    free(keys);
+    return true;
+}
+
 /* ---- attempts ---------------------------------------------------------------------------------- */
 
 void hk_mem_place_attempt(hk_mem_place *p, hk_mem_attempt *a)

@@ -34,6 +34,9 @@ static hark_err find_place(hark_store *s, const hark_store_reset *r, place *ret,
         ret->highest = (uint64_t)sqlite3_column_int64(st, 2);
         if (ret->highest < r->reached)
             ret->highest = r->reached;
+        ret->floor = (uint64_t)sqlite3_column_int64(st, 1);
+    }
+    if (!err && !r->keep) {
         at.name = (const char *)sqlite3_column_text(st, 3);
         err = at.name ? hk_start_floor(s, &at, &ret->floor, ei)
                       : hk_fail(ei, HARK_ENOMEM, "no memory to reset a consumer");
@@ -77,7 +80,8 @@ static hark_err set_place(hark_store *s, uint64_t consumer, const place *p,
 /* Redriven letters whose delivery is dropped here are dead letters again: none is forgotten. */
 static hark_err clear_state(hark_store *s, uint64_t consumer, hark_errinfo *ei)
 {
-    static const hk_sql all[] = {HK_SQL_DELIVERIES_CLEAR, HK_SQL_GAPS_CLEAR, HK_SQL_REDRIVEN_UNDO};
+    static const hk_sql all[] = {HK_SQL_ATTEMPTS_RESET, HK_SQL_DELIVERIES_CLEAR, HK_SQL_GAPS_CLEAR,
+                                 HK_SQL_REDRIVEN_UNDO};
     hark_err err = HARK_OK;
     for (size_t i = 0; i < HK_COUNTOF(all) && !err; i++) {
         sqlite3_stmt *st;
@@ -90,14 +94,27 @@ static hark_err clear_state(hark_store *s, uint64_t consumer, hark_errinfo *ei)
     return err;
 }
 
+static hark_err end_rerun(hark_store *s, hark_store_reset *r, const place *p, hark_errinfo *ei)
+{
+    sqlite3_stmt *st;
+    hark_err err = hk_conn_get(&s->conn, HK_SQL_RERUN_END, &st, ei);
+    if (err)
+        return err;
+    sqlite3_bind_int64(st, 1, (int64_t)r->consumer);
+    r->rerun = (hark_store_rerun){0};
+    r->ret_generation = p->generation;
+    r->ret_floor = p->floor;
+    return hk_conn_run(&s->conn, st, "ending a replay", ei);
+}
+
 hark_err hk_sqlite_consumer_reset(hark_store *s, hark_store_reset *r, hark_errinfo *ei)
 {
     place p = {0};
     if (!s->in_group)
         return hk_fail(ei, HARK_EINTERNAL, "consumer_reset outside of a group");
     hark_err err = find_place(s, r, &p, ei);
-    if (err)
-        return hk_group_note(s, err);
+    if (err || r->keep)
+        return hk_group_note(s, err ? err : end_rerun(s, r, &p, ei));
     hark_store_rerun rerun = plan_rerun(r, &p);
     err = set_place(s, r->consumer, &p, &rerun, ei);
     if (!err)
@@ -178,30 +195,31 @@ static hark_err load_counts(hk_conn *c, hark_store_consumer_row *row, hark_errin
     return err ? err : count(c, HK_SQL_CONSUMER_LETTERS, row->id, letters, 1, ei);
 }
 
-typedef struct list {
-    hark_store_consumer_fn fn;
-    void *ud;
-} list;
-
-static hark_err list_all(hk_reader *r, void *ud, hark_errinfo *ei)
+static bool keep_row(hk_copies *c, const hark_store_consumer_row *row)
 {
-    const list *l = ud;
+    static const size_t strings[] = {offsetof(hark_store_consumer_row, name),
+                                     offsetof(hark_store_consumer_row, pattern),
+                                     offsetof(hark_store_consumer_row, policy)};
+    return hk_copies_add(c, row, sizeof *row, strings, HK_COUNTOF(strings));
+}
+
+static hark_err collect_all(hk_reader *r, void *ud, hark_errinfo *ei)
+{
     sqlite3_stmt *st;
-    bool row = false, more = true;
+    bool row = false;
     hark_err err = hk_conn_get(&r->conn, HK_SQL_CONSUMERS, &st, ei);
     if (err)
         return err;
-    while (!err && more) {
+    while (!err) {
         hark_store_consumer_row one;
         err = hk_conn_step(&r->conn, st, &row, "listing consumers", ei);
         if (err || !row)
             break;
-        if (!load_row(st, &one))
-            err = hk_fail(ei, HARK_ENOMEM, "no memory to list the consumers");
-        if (!err)
+        bool loaded = load_row(st, &one);
+        if (loaded)
             err = load_counts(&r->conn, &one, ei);
-        if (!err)
-            more = l->fn(l->ud, &one);
+        if (!err && (!loaded || !keep_row(ud, &one)))
+            err = hk_fail(ei, HARK_ENOMEM, "no memory to list the consumers");
     }
     sqlite3_reset(st);
     return err;
@@ -209,6 +227,11 @@ static hark_err list_all(hk_reader *r, void *ud, hark_errinfo *ei)
 
 hark_err hk_sqlite_consumers(hark_store *s, hark_store_consumer_fn fn, void *ud, hark_errinfo *ei)
 {
-    list l = {fn, ud};
-    return hk_reader_run(s, list_all, &l, ei);
+    hk_copies list = {0};
+    hark_err err = hk_reader_run(s, collect_all, &list, ei);
+    for (size_t i = 0; i < list.n && !err; i++)
+        if (!fn(ud, list.rows[i]))
+            break;
+    hk_copies_free(&list);
+    return err;
 }

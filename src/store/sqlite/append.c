@@ -221,6 +221,8 @@ hark_err hk_append(hark_store *s, hark_store_append *items, size_t n, hark_errin
         hark_err undo = refused ? undo_unit(s, before, ei) : HARK_OK;
         return hk_group_note(s, undo ? undo : err);
     }
+    if (s->now.first == 0 && s->now.last > before)
+        s->now.first = before + 1;
     for (size_t i = 0; i < n; i++)
         if (!items[i].ret_duplicate)
             hark_event_stamp(items[i].event, items[i].ret_sequence, s->now.recorded);

@@ -24,15 +24,14 @@ static void bind(sqlite3_stmt *st, const hark_store_save *v, const hark_store_de
     sqlite3_bind_int64(st, 14, d->interruptions);
 }
 
-/* A redriven event that died again has one letter, the new one. */
+/* A redriven event that died again has one letter, the new one. It comes before the old one goes:
+ * the attempts are of both. */
 hark_err hk_dead_add(hark_store *s, const hark_store_save *v, hark_store_dead *d, hark_errinfo *ei)
 {
     sqlite3_stmt *st;
     char *json = NULL;
     size_t json_len = 0;
-    hark_err err = hk_dead_settled(s, v->consumer, hark_event_sequence(d->event), ei);
-    if (!err)
-        err = hk_conn_get(&s->conn, HK_SQL_DEAD_ADD, &st, ei);
+    hark_err err = hk_conn_get(&s->conn, HK_SQL_DEAD_ADD, &st, ei);
     if (!err)
         err = hk_envelope_text(d->event, &json, &json_len, ei);
     if (err)
@@ -42,18 +41,30 @@ hark_err hk_dead_add(hark_store *s, const hark_store_save *v, hark_store_dead *d
     err = hk_conn_run(&s->conn, st, "writing a dead letter", ei);
     sqlite3_clear_bindings(st);
     free(json);
-    if (!err)
-        d->ret_id = (uint64_t)sqlite3_last_insert_rowid(s->conn.db);
-    return err;
+    if (err)
+        return err;
+    d->ret_id = (uint64_t)sqlite3_last_insert_rowid(s->conn.db);
+    return hk_dead_settled(s, v->consumer, hark_event_sequence(d->event), ei);
 }
 
-hark_err hk_dead_settled(hark_store *s, uint64_t consumer, uint64_t seq, hark_errinfo *ei)
+static hark_err drop(hark_store *s, hk_sql which, uint64_t consumer, uint64_t seq, hark_errinfo *ei)
 {
     sqlite3_stmt *st;
-    hark_err err = hk_conn_get(&s->conn, HK_SQL_REDRIVEN_DROP, &st, ei);
+    hark_err err = hk_conn_get(&s->conn, which, &st, ei);
     if (err)
         return err;
     sqlite3_bind_int64(st, 1, (int64_t)consumer);
     sqlite3_bind_int64(st, 2, (int64_t)seq);
     return hk_conn_run(&s->conn, st, "settling a dead letter", ei);
+}
+
+hark_err hk_dead_settled(hark_store *s, uint64_t consumer, uint64_t seq, hark_errinfo *ei)
+{
+    hark_err err = drop(s, HK_SQL_REDRIVEN_DROP, consumer, seq, ei);
+    return err ? err : hk_attempts_tidy(s, consumer, seq, ei);
+}
+
+hark_err hk_attempts_tidy(hark_store *s, uint64_t consumer, uint64_t seq, hark_errinfo *ei)
+{
+    return drop(s, HK_SQL_ATTEMPTS_DROP, consumer, seq, ei);
 }

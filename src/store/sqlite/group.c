@@ -48,8 +48,6 @@ void hk_group_rollback(hark_store *s)
 
 static void publish(hark_store *s)
 {
-    if (s->now.last != s->kept.last && s->now.first == 0)
-        s->now.first = s->kept.last + 1;
     if (s->now.last == s->kept.last && s->now.first == s->kept.first)
         return;
     pthread_mutex_lock(&s->lock_public);

@@ -53,8 +53,7 @@ static hark_err drop_row(hark_store *s, const hark_store_save *v, uint64_t seq, 
         return HARK_ESTORE;
     sqlite3_bind_int64(st, 1, (int64_t)v->consumer);
     sqlite3_bind_int64(st, 2, (int64_t)seq);
-    hark_err err = hk_conn_run(&s->conn, st, "settling a delivery", ei);
-    return err ? err : hk_dead_settled(s, v->consumer, seq, ei);
+    return hk_conn_run(&s->conn, st, "settling a delivery", ei);
 }
 
 static hark_err drop_gaps(hark_store *s, const hark_store_save *v, hark_errinfo *ei)
@@ -85,11 +84,10 @@ static hark_err add_attempt(hark_store *s, const hark_store_save *v, const hark_
     return hk_conn_run(&s->conn, st, "recording an attempt", ei);
 }
 
-hark_err hk_sqlite_consumer_save(hark_store *s, const hark_store_save *v, hark_errinfo *ei)
+/* What settled deliveries leave behind goes last: their attempts may be those of a new letter. */
+static hark_err save_rows(hark_store *s, const hark_store_save *v, hark_errinfo *ei)
 {
-    if (!s->in_group)
-        return hk_fail(ei, HARK_EINTERNAL, "consumer_save outside of a group");
-    hark_err err = save_state(s, v, ei);
+    hark_err err = HARK_OK;
     for (size_t i = 0; i < v->n_drop && !err; i++)
         err = drop_row(s, v, v->drop[i], ei);
     for (size_t i = 0; i < v->n_put && !err; i++)
@@ -98,7 +96,28 @@ hark_err hk_sqlite_consumer_save(hark_store *s, const hark_store_save *v, hark_e
         err = add_attempt(s, v, &v->attempts[i], ei);
     for (size_t i = 0; i < v->n_dead && !err; i++)
         err = hk_dead_add(s, v, &v->dead[i], ei);
+    for (size_t i = 0; i < v->n_drop && !err; i++)
+        err = hk_dead_settled(s, v->consumer, v->drop[i], ei);
     if (v->gap_done && !err)
         err = drop_gaps(s, v, ei);
+    return err;
+}
+
+/* The group goes on after a refusal, so that what was written until then must not be refused. */
+static hark_err end_group(hark_err err, uint64_t consumer, hark_errinfo *ei)
+{
+    if (!err || hark_err_class(err) != HARK_CLASS_REFUSED)
+        return err;
+    return hk_wrap(ei, HARK_ESTORE, "the state of consumer %llu cannot be saved (%s)",
+                   (unsigned long long)consumer, hark_err_name(err));
+}
+
+hark_err hk_sqlite_consumer_save(hark_store *s, const hark_store_save *v, hark_errinfo *ei)
+{
+    if (!s->in_group)
+        return hk_fail(ei, HARK_EINTERNAL, "consumer_save outside of a group");
+    hark_err err = save_state(s, v, ei);
+    if (!err)
+        err = end_group(save_rows(s, v, ei), v->consumer, ei);
     return hk_group_note(s, err);
 }

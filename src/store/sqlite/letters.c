@@ -1,5 +1,6 @@
 /* Lists dead letters and the failed attempts behind them, on a reading connection. An index leads
- * to the letters of one consumer; the other filters look at each row, at its event last. */
+ * to the letters of one consumer; the other filters look at each row, at its event last. They are
+ * read in pages, a short read transaction each, and shown after it. */
 #include "store/sqlite/store_i.h"
 
 #include <stdio.h>
@@ -26,12 +27,18 @@ enum {
     L_DATA
 };
 
+/* A page has so many letters, of about so many bytes, and looks at so many rows. */
+enum { PAGE = 64, PAGE_BYTES = 4 << 20, LOOK_MAX = 4096 };
+
 typedef struct list {
     const hark_store_letters_query *q;
-    hark_store_letter_fn fn;
-    void *ud;
     hk_conn *conn;
     uint64_t consumer; /* by the name in q */
+    uint64_t after;    /* all up to here was looked at */
+    size_t most;       /* letters in this page */
+    size_t bytes;      /* of their data */
+    bool end;          /* it is the last page */
+    hk_copies page;
 } list;
 
 static hark_err no_memory(hark_errinfo *ei)
@@ -67,7 +74,7 @@ static hark_err choose(const list *l, sqlite3_stmt **ret, hark_errinfo *ei)
     hark_err err = hk_conn_get(l->conn, which, &st, ei);
     if (err)
         return err;
-    sqlite3_bind_int64(st, 1, (int64_t)(q->id ? q->id : q->after_id));
+    sqlite3_bind_int64(st, 1, (int64_t)(q->id ? q->id : l->after));
     if (!q->id && q->consumer)
         sqlite3_bind_int64(st, 2, (int64_t)l->consumer);
     if (which == HK_SQL_LETTERS_AT)
@@ -121,15 +128,31 @@ static hark_err load_event(sqlite3_stmt *st, uint64_t id, uint64_t seq, hark_eve
     return err;
 }
 
-/* Hands out the row that `st` stands at, if it is asked for. */
-static hark_err hand_out(const list *l, sqlite3_stmt *st, size_t *n, bool *ret_more,
-                         hark_errinfo *ei)
+/* The copy takes the event over. */
+static hark_err keep(list *l, hark_store_letter *x, hark_event *e, hark_errinfo *ei)
+{
+    static const size_t strings[] = {offsetof(hark_store_letter, consumer),
+                                     offsetof(hark_store_letter, reason),
+                                     offsetof(hark_store_letter, error)};
+    size_t len;
+    x->event = e;
+    (void)hark_event_data(e, &len);
+    l->bytes += len;
+    if (hk_copies_add(&l->page, x, sizeof *x, strings, HK_COUNTOF(strings)))
+        return HARK_OK;
+    hark_event_unref(e);
+    return no_memory(ei);
+}
+
+/* Takes the row that `st` stands at into the page, if it is asked for. */
+static hark_err look_at(list *l, sqlite3_stmt *st, hark_errinfo *ei)
 {
     hark_store_letter x;
     hark_event *e;
     const char *type;
     if (!load(st, &x) || !hk_column_str(st, L_TYPE, &type))
         return no_memory(ei);
+    l->after = x.id;
     if (!wanted(l, &x, type))
         return HARK_OK;
     hark_err err = load_event(st, x.id, x.sequence, &e, ei);
@@ -139,40 +162,64 @@ static hark_err hand_out(const list *l, sqlite3_stmt *st, size_t *n, bool *ret_m
         sqlite3_column_int64(st, L_CRASHES); /* behind the data: only when they are needed */
     x.interruptions = sqlite3_column_int64(st, L_INTERRUPTIONS);
     x.consumer = x.consumer ? x.consumer : "?";
-    x.event = e;
-    ++*n;
-    *ret_more = l->fn(l->ud, &x) && (!l->q->limit || *n < l->q->limit);
-    hark_event_unref(e);
-    return HARK_OK;
+    return keep(l, &x, e, ei);
 }
 
-static hark_err list_letters(hk_reader *r, void *ud, hark_errinfo *ei)
+static hark_err read_page(hk_reader *r, void *ud, hark_errinfo *ei)
 {
     list *l = ud;
     sqlite3_stmt *st = NULL;
-    bool row = false, more = true;
-    size_t n = 0;
     l->conn = &r->conn;
     hark_err err = l->q->consumer ? find_consumer(l, ei) : HARK_OK;
-    if (err || (l->q->consumer && !l->consumer))
+    l->end = l->q->id || (l->q->consumer && !l->consumer);
+    if (err || (l->end && !l->q->id))
         return err;
     err = choose(l, &st, ei);
-    while (!err && more) {
+    for (size_t i = 0; !err && i < LOOK_MAX && l->page.n < l->most && l->bytes < PAGE_BYTES; i++) {
+        bool row = false;
         err = hk_conn_step(&r->conn, st, &row, "listing dead letters", ei);
+        l->end |= !err && !row;
         if (err || !row)
             break;
-        err = hand_out(l, st, &n, &more, ei);
+        err = look_at(l, st, ei);
     }
     if (st)
         sqlite3_reset(st);
     return err;
 }
 
+/* Empties the page; false: no more is wanted. */
+static bool show(list *l, hark_store_letter_fn fn, void *ud)
+{
+    bool more = true;
+    for (size_t i = 0; i < l->page.n; i++) {
+        const hark_store_letter *x = l->page.rows[i];
+        more = more && fn(ud, x);
+        hark_event_unref(x->event);
+    }
+    hk_copies_clear(&l->page);
+    return more;
+}
+
+/* What was found before an error is shown. */
 hark_err hk_sqlite_letters(hark_store *s, const hark_store_letters_query *q,
                            hark_store_letter_fn fn, void *ud, hark_errinfo *ei)
 {
-    list l = {.q = q, .fn = fn, .ud = ud};
-    return hk_reader_run(s, list_letters, &l, ei);
+    list l = {.q = q, .after = q->after_id};
+    size_t left = q->limit ? q->limit : SIZE_MAX;
+    hark_err err = HARK_OK;
+    for (bool more = true; !err && more && !l.end && left > 0;) {
+        l.most = left < PAGE ? left : PAGE;
+        l.bytes = 0;
+        err = hk_reader_run(s, read_page, &l, ei);
+        left -= l.page.n;
+        if (!show(&l, fn, ud)) {
+            more = false;
+            err = HARK_OK; /* the caller has what it wanted, as if it had been read one by one */
+        }
+    }
+    hk_copies_free(&l.page);
+    return err;
 }
 
 /* ---- attempts -------------------------------------------------------------------------------- */

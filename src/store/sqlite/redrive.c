@@ -223,8 +223,7 @@ static hark_err drop_row(hark_store *s, const letter *l, hark_errinfo *ei)
         return err;
     sqlite3_bind_int64(st, 1, (int64_t)l->consumer);
     sqlite3_bind_int64(st, 2, (int64_t)l->seq);
-    err = hk_conn_run(&s->conn, st, "discarding a parked delivery", ei);
-    return err ? err : hk_dead_settled(s, l->consumer, l->seq, ei);
+    return hk_conn_run(&s->conn, st, "discarding a parked delivery", ei);
 }
 
 static hark_err drop_letter(hark_store *s, const letter *l, hark_errinfo *ei)
@@ -234,7 +233,8 @@ static hark_err drop_letter(hark_store *s, const letter *l, hark_errinfo *ei)
     if (err)
         return err;
     sqlite3_bind_int64(st, 1, (int64_t)l->id);
-    return hk_conn_run(&s->conn, st, "discarding a dead letter", ei);
+    err = hk_conn_run(&s->conn, st, "discarding a dead letter", ei);
+    return err ? err : hk_attempts_tidy(s, l->consumer, l->seq, ei);
 }
 
 hark_err hk_sqlite_letter_discard(hark_store *s, uint64_t id, hark_store_letter_done *ret,

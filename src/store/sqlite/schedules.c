@@ -123,11 +123,14 @@ hark_err hk_sqlite_schedule_drop(hark_store *s, uint64_t id, hark_errinfo *ei)
 
 /* ---- the list -------------------------------------------------------------------------------- */
 
+/* A page has so many schedules, of about so many bytes. */
+enum { PAGE = 256, PAGE_BYTES = 4 << 20 };
+
 typedef struct list {
     uint64_t after;
-    bool events;
-    hark_store_schedule_fn fn;
-    void *ud;
+    bool events, end;
+    size_t bytes;
+    hk_copies page;
 } list;
 
 static hark_err load_event(sqlite3_stmt *st, hark_store_schedule *sch, hark_errinfo *ei)
@@ -155,49 +158,90 @@ static hark_err load(sqlite3_stmt *st, bool events, hark_store_schedule *ret, ha
     return events ? load_event(st, ret, ei) : HARK_OK;
 }
 
-static hark_err list_schedules(hk_reader *r, void *ud, hark_errinfo *ei)
+static hark_err keep(list *l, const hark_store_schedule *sch, hark_errinfo *ei)
 {
-    const list *l = ud;
+    size_t len = 0;
+    if (sch->event)
+        (void)hark_event_data(sch->event, &len);
+    l->bytes += len;
+    l->after = sch->id;
+    if (hk_copies_add(&l->page, sch, sizeof *sch, NULL, 0))
+        return HARK_OK;
+    hark_event_unref(sch->event);
+    return hk_fail(ei, HARK_ENOMEM, "no memory to list the schedules");
+}
+
+static hark_err read_page(hk_reader *r, void *ud, hark_errinfo *ei)
+{
+    list *l = ud;
     sqlite3_stmt *st;
-    bool row = false, more = true;
     hark_err err =
         hk_conn_get(&r->conn, l->events ? HK_SQL_SCHEDULES : HK_SQL_SCHEDULES_BARE, &st, ei);
     if (err)
         return err;
     sqlite3_bind_int64(st, 1, (int64_t)l->after);
-    while (!err && more) {
+    while (!err && l->page.n < PAGE && l->bytes < PAGE_BYTES) {
         hark_store_schedule sch;
+        bool row = false;
         err = hk_conn_step(&r->conn, st, &row, "listing schedules", ei);
+        l->end = !err && !row;
         if (err || !row)
             break;
         err = load(st, l->events, &sch, ei);
-        if (!err) {
-            more = l->fn(l->ud, &sch);
-            hark_event_unref(sch.event);
-        }
+        if (!err)
+            err = keep(l, &sch, ei);
     }
     sqlite3_reset(st);
     return err;
 }
 
+/* Empties the page; false: no more is wanted. */
+static bool show(list *l, hark_store_schedule_fn fn, void *ud)
+{
+    bool more = true;
+    for (size_t i = 0; i < l->page.n; i++) {
+        const hark_store_schedule *sch = l->page.rows[i];
+        more = more && fn(ud, sch);
+        hark_event_unref(sch->event);
+    }
+    hk_copies_clear(&l->page);
+    return more;
+}
+
+/* Page by page; what was found before an error is shown. */
+static hark_err all_schedules(hark_store *s, list *l, hark_store_schedule_fn fn, void *ud,
+                              hark_errinfo *ei)
+{
+    hark_err err = HARK_OK;
+    for (bool more = true; !err && more && !l->end;) {
+        l->bytes = 0;
+        err = hk_reader_run(s, read_page, l, ei);
+        more = show(l, fn, ud);
+        if (!more)
+            err = HARK_OK; /* as if they had been read one by one */
+    }
+    hk_copies_free(&l->page);
+    return err;
+}
+
 /* The statement is at rest before `fn` runs: it may drop the schedule. */
-static hark_err one_schedule(hark_store *s, uint64_t id, const list *l, hark_errinfo *ei)
+static hark_err one_schedule(hark_store *s, uint64_t id, bool events, hark_store_schedule_fn fn,
+                             void *ud, hark_errinfo *ei)
 {
     hark_store_schedule sch;
     sqlite3_stmt *st;
     bool row = false;
-    hark_err err =
-        hk_conn_get(&s->conn, l->events ? HK_SQL_SCHEDULE : HK_SQL_SCHEDULE_BARE, &st, ei);
+    hark_err err = hk_conn_get(&s->conn, events ? HK_SQL_SCHEDULE : HK_SQL_SCHEDULE_BARE, &st, ei);
     if (err)
         return hk_group_note(s, err);
     sqlite3_bind_int64(st, 1, (int64_t)id);
     err = hk_group_note(s, hk_conn_step(&s->conn, st, &row, "loading a schedule", ei));
     if (!err && row) /* one that is damaged does not stand in the way of the others */
-        err = load(st, l->events, &sch, ei);
+        err = load(st, events, &sch, ei);
     sqlite3_reset(st);
     if (err || !row)
         return err;
-    (void)l->fn(l->ud, &sch);
+    (void)fn(ud, &sch);
     hark_event_unref(sch.event);
     return HARK_OK;
 }
@@ -205,8 +249,6 @@ static hark_err one_schedule(hark_store *s, uint64_t id, const list *l, hark_err
 hark_err hk_sqlite_schedules(hark_store *s, uint64_t id, uint64_t after, bool events,
                              hark_store_schedule_fn fn, void *ud, hark_errinfo *ei)
 {
-    list l = {after, events, fn, ud};
-    if (!id)
-        return hk_reader_run(s, list_schedules, &l, ei);
-    return one_schedule(s, id, &l, ei);
+    list l = {.after = after, .events = events};
+    return id ? one_schedule(s, id, events, fn, ud, ei) : all_schedules(s, &l, fn, ud, ei);
 }

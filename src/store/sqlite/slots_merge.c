@@ -1,6 +1,6 @@
 /* Counts what a process that died had in hand: the delivery whose thread faulted had a crash, the
- * others an interruption. Whatever is settled, or belongs to a consumer that was reset, is not
- * counted. All of it is one transaction, and the run whose slots they were is noted in it, so that
+ * others an interruption. Whatever is settled, or belongs to a consumer that was reset, or whose
+ * state is damaged, is not counted. All of it is one transaction, and the run whose slots they were is noted in it, so that
  * dying between the commit and the removal of the file counts nothing twice. */
 #include "store/sqlite/slots_i.h"
 
@@ -46,6 +46,27 @@ static const char *error_text(const hark_store_slot *slot, char ret[64])
     return ret;
 }
 
+/* What the ledger says of a slot's consumer and event. */
+typedef enum found {
+    GONE,    /* no such consumer, or it was reset since */
+    DAMAGED, /* nobody can tell what is settled */
+    SETTLED, /* unless there is a row */
+    WAITS
+} found;
+
+/* Such a consumer cannot be opened before its state is restored from a backup, so nothing of it is
+ * delivered or settled meanwhile. Not counting its slots errs to the safe side: at worst it crashes
+ * once more before its event is given up, while a count for an event that was settled long ago could
+ * give up an innocent. The others' slots are counted, and the log opens. */
+static void warn_damaged(const hark_store *s, sqlite3_stmt *st)
+{
+    const char *name = (const char *)sqlite3_column_text(st, 2);
+    hk_log(HK_WARN,
+           "%s: the state of consumer %s is damaged, and what it had in hand when the last process "
+           "died is not counted: restore the file from a backup",
+           s->path, name ? name : "?");
+}
+
 static hark_err decode_settled(hark_store *s, sqlite3_stmt *st, uint64_t floor,
                                hark_store_range **ret, size_t *ret_n, hark_errinfo *ei)
 {
@@ -54,10 +75,7 @@ static hark_err decode_settled(hark_store *s, sqlite3_stmt *st, uint64_t floor,
     hark_err err = len ? hk_ranges_decode(floor, bytes, len, ret, ret_n) : HARK_OK;
     if (err == HARK_ENOMEM)
         return hk_fail(ei, err, "no memory for the state of a consumer of %s", s->path);
-    return err ? hk_fail(ei, err,
-                         "%s: the state of a consumer is damaged; restore the file from a backup",
-                         s->path)
-               : HARK_OK;
+    return err;
 }
 
 static bool settled_above(const hark_store_range *ranges, size_t n, uint64_t seq)
@@ -68,27 +86,37 @@ static bool settled_above(const hark_store_range *ranges, size_t n, uint64_t seq
     return false;
 }
 
-/* Is its consumer there, not reset since; and, where no row says it, does it wait for this event? */
-static hark_err find_consumer(hark_store *s, const hark_store_slot *slot, bool *ret_there,
-                              bool *ret_waits, hark_errinfo *ei)
+static hark_err judge(hark_store *s, const hark_store_slot *slot, sqlite3_stmt *st, found *ret,
+                      hark_errinfo *ei)
 {
-    sqlite3_stmt *st;
     hark_store_range *settled = NULL;
     size_t n = 0;
+    uint64_t floor = (uint64_t)sqlite3_column_int64(st, 0);
+    hark_err err = decode_settled(s, st, floor, &settled, &n, ei);
+    bool waits = slot->sequence > floor && slot->sequence <= s->now.last &&
+                 !settled_above(settled, n, slot->sequence);
+    *ret = err == HARK_ECORRUPT ? DAMAGED : waits ? WAITS : SETTLED;
+    free(settled);
+    return *ret == DAMAGED ? HARK_OK : err;
+}
+
+static hark_err find_consumer(hark_store *s, const hark_store_slot *slot, found *ret,
+                              hark_errinfo *ei)
+{
+    sqlite3_stmt *st;
+    bool row = false;
     hark_err err = hk_conn_get(&s->conn, HK_SQL_SLOT_CONSUMER, &st, ei);
     if (err)
         return err;
     sqlite3_bind_int64(st, 1, (int64_t)slot->consumer);
     sqlite3_bind_int64(st, 2, (int64_t)slot->generation);
-    err = hk_conn_step(&s->conn, st, ret_there, "looking up a consumer", ei);
-    if (!err && *ret_there) {
-        uint64_t floor = (uint64_t)sqlite3_column_int64(st, 0);
-        err = decode_settled(s, st, floor, &settled, &n, ei);
-        *ret_waits = slot->sequence > floor && slot->sequence <= s->now.last &&
-                     !settled_above(settled, n, slot->sequence);
-    }
+    err = hk_conn_step(&s->conn, st, &row, "looking up a consumer", ei);
+    *ret = GONE;
+    if (!err && row)
+        err = judge(s, slot, st, ret, ei);
+    if (!err && *ret == DAMAGED)
+        warn_damaged(s, st);
     sqlite3_reset(st);
-    free(settled);
     return err;
 }
 
@@ -160,16 +188,16 @@ static hark_err add_attempt(hark_store *s, const hark_store_slot *slot, const ch
 
 /* An attempt that failed before the process died (its time was up) is on record already; only a crash
  * of its thread is news. */
-static hark_err merge_one(hark_store *s, const hark_store_slot *slot, hark_errinfo *ei)
+static hark_err merge_one(hark_store *s, const hark_store_slot *slot, found *ret, hark_errinfo *ei)
 {
     char text[64];
     const char *error = error_text(slot, text);
     int64_t attempts = -1;
-    bool there = false, waits = false;
-    hark_err err = find_consumer(s, slot, &there, &waits, ei);
-    if (!err && there)
-        err = find_row(s, slot, &attempts, ei);
-    if (err || !there || (attempts < 0 && !waits) || (attempts >= slot->attempt && !error))
+    hark_err err = find_consumer(s, slot, ret, ei);
+    if (err || *ret == GONE || *ret == DAMAGED)
+        return err;
+    err = find_row(s, slot, &attempts, ei);
+    if (err || (attempts < 0 && *ret == SETTLED) || (attempts >= slot->attempt && !error))
         return err;
     err = attempts < 0 ? add_row(s, slot, error, ei) : count_in_row(s, slot, error, ei);
     return err ? err : add_attempt(s, slot, error, ei);
@@ -178,10 +206,17 @@ static hark_err merge_one(hark_store *s, const hark_store_slot *slot, hark_errin
 static hark_err merge_all(hark_store *s, const hk_slots_left *left, hark_errinfo *ei)
 {
     sqlite3_stmt *st;
+    uint64_t damaged = 0; /* a consumer */
     hark_err err = HARK_OK;
-    for (size_t i = 0; i < left->n && !err; i++)
-        if (i == 0 || !same_delivery(&left->slots[i - 1], &left->slots[i]))
-            err = merge_one(s, &left->slots[i], ei);
+    for (size_t i = 0; i < left->n && !err; i++) {
+        const hark_store_slot *slot = &left->slots[i];
+        found f = GONE;
+        if (slot->consumer == damaged || (i > 0 && same_delivery(slot - 1, slot)))
+            continue;
+        err = merge_one(s, slot, &f, ei);
+        if (f == DAMAGED)
+            damaged = slot->consumer;
+    }
     if (!err)
         err = hk_conn_get(&s->conn, HK_SQL_META_PUT, &st, ei);
     if (err)

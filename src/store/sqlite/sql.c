@@ -18,6 +18,20 @@
 #define SCHEDULES "SELECT id, due, by_delay, created, digest, envelope, data FROM schedules "
 #define BARE      "SELECT id, due, by_delay, created, digest FROM schedules "
 
+/* Of a row of `deliveries`: it does not need the log, since its dead letter has the event. */
+#define HAS_COPY                                                                                   \
+    "(state = 4 OR EXISTS(SELECT 1 FROM dead_letters d INDEXED BY dead_letters_by_consumer "       \
+    "WHERE d.consumer_id = deliveries.consumer_id AND d.seq = deliveries.seq AND d.state = 2))"
+/* Of a row of `attempts`: there is no dead letter of it; nor its event. */
+#define NO_LETTER                                                                                  \
+    "NOT EXISTS(SELECT 1 FROM dead_letters d INDEXED BY dead_letters_by_consumer "                 \
+    "WHERE d.consumer_id = attempts.consumer_id AND d.seq = attempts.seq)"
+#define LEFT_OVER "NOT EXISTS(SELECT 1 FROM events e WHERE e.seq = attempts.seq) AND " NO_LETTER
+/* What a lane whose head is a dead letter has besides it is parked, whatever it was saved as. */
+#define PARKS                                                                                      \
+    "state < 4 AND partitionkey IS NOT NULL AND partitionkey IN (SELECT partitionkey FROM "        \
+    "deliveries WHERE consumer_id = ?1 AND state = 4 AND partitionkey IS NOT NULL)"
+
 static const char *const texts[HK_SQL_TYPE_UP] = {
     [HK_SQL_BEGIN_READ] = "BEGIN",
     [HK_SQL_BEGIN_WRITE] = "BEGIN IMMEDIATE",
@@ -96,6 +110,12 @@ static const char *const texts[HK_SQL_TYPE_UP] = {
                              "WHERE consumer_id = ?1 AND seq = ?2 AND state = 2",
     [HK_SQL_REDRIVEN_UNDO] = "UPDATE dead_letters SET state = 1 WHERE consumer_id = ?1 AND "
                              "state = 2",
+    [HK_SQL_ATTEMPTS_DROP] =
+        "DELETE FROM attempts WHERE seq = ?2 AND consumer_id = ?1 AND " LEFT_OVER
+        " AND NOT EXISTS(SELECT 1 FROM deliveries r WHERE r.consumer_id = ?1 AND r.seq = ?2)",
+    [HK_SQL_ATTEMPTS_RESET] =
+        "DELETE FROM attempts WHERE seq IN (SELECT r.seq FROM deliveries r WHERE "
+        "r.consumer_id = ?1) AND consumer_id = ?1 AND " LEFT_OVER,
     [HK_SQL_GAPS] = "SELECT min(first), max(last) FROM gaps WHERE consumer_id = ?1",
     [HK_SQL_GAPS_DONE] = "DELETE FROM gaps WHERE consumer_id = ?1 AND last <= ?2",
     [HK_SQL_CONSUMER_AT] = "SELECT generation, floor, highest, name FROM consumers WHERE id = ?1",
@@ -103,14 +123,17 @@ static const char *const texts[HK_SQL_TYPE_UP] = {
         "UPDATE consumers SET generation = generation + 1, floor = ?2, settled = NULL, "
         "rerun_id = ?3, rerun_from = ?4, rerun_upto = ?5, rerun_rate = ?6, rerun_started = ?7, "
         "highest = ?8 WHERE id = ?1",
+    [HK_SQL_RERUN_END] = "UPDATE consumers SET rerun_id = NULL, rerun_from = 0, rerun_upto = 0, "
+                         "rerun_rate = 0, rerun_started = 0 WHERE id = ?1",
     [HK_SQL_CONSUMER_PAUSE] = "UPDATE consumers SET paused = ?2 WHERE id = ?1",
     [HK_SQL_CONSUMERS] =
         "SELECT id, name, pattern, policy, generation, floor, highest, paused, created, rerun_id, "
         "rerun_from, rerun_upto, rerun_rate, rerun_started FROM consumers ORDER BY name",
     [HK_SQL_CONSUMER_COUNTS] =
-        "SELECT sum(state = 1), sum(state = 2), sum(state = 3), sum(state = 4), "
-        "count(DISTINCT CASE state WHEN 4 THEN partitionkey END) + "
-        "sum(state = 4 AND partitionkey IS NULL) FROM deliveries WHERE consumer_id = ?1",
+        "SELECT sum(state = 1 AND NOT parks), sum(state IN (2, 3) AND NOT parks), sum(parks), "
+        "sum(state = 4), count(DISTINCT CASE state WHEN 4 THEN partitionkey END) + "
+        "sum(state = 4 AND partitionkey IS NULL) FROM (SELECT state, partitionkey, " PARKS
+        " AS parks FROM deliveries WHERE consumer_id = ?1)",
     [HK_SQL_CONSUMER_LETTERS] =
         "SELECT count(*) FROM dead_letters WHERE consumer_id = ?1 AND state = 1",
     [HK_SQL_DELIVERIES_CLEAR] = "DELETE FROM deliveries WHERE consumer_id = ?1",
@@ -156,7 +179,7 @@ static const char *const texts[HK_SQL_TYPE_UP] = {
 
     [HK_SQL_META_PUT] = "INSERT OR REPLACE INTO meta(key, value) VALUES(?1, ?2)",
     [HK_SQL_SLOT_CONSUMER] =
-        "SELECT floor, settled FROM consumers WHERE id = ?1 AND generation = ?2",
+        "SELECT floor, settled, name FROM consumers WHERE id = ?1 AND generation = ?2",
     [HK_SQL_SLOT_ROW] = "SELECT attempts FROM deliveries WHERE consumer_id = ?1 AND seq = ?2",
     [HK_SQL_SLOT_COUNT] =
         "UPDATE deliveries SET crashes = crashes + ?3, interruptions = interruptions + ?4, "
@@ -164,7 +187,7 @@ static const char *const texts[HK_SQL_TYPE_UP] = {
         "WHERE consumer_id = ?1 AND seq = ?2",
 
     [HK_SQL_TRIM_CONSUMERS] = "SELECT id, pattern, floor, settled FROM consumers",
-    [HK_SQL_TRIM_ROW_FROM] = "SELECT seq, state FROM deliveries "
+    [HK_SQL_TRIM_ROW_FROM] = "SELECT seq, " HAS_COPY " FROM deliveries "
                              "WHERE consumer_id = ?1 AND seq >= ?2 ORDER BY seq LIMIT 1",
     [HK_SQL_TRIM_BATCH] = "SELECT seq FROM events INDEXED BY events_by_type "
                           "WHERE type_id = ?1 AND seq BETWEEN ?2 AND ?3 ORDER BY seq LIMIT ?4",
@@ -173,10 +196,9 @@ static const char *const texts[HK_SQL_TYPE_UP] = {
         "WHERE seq = ?1 AND subject IS NOT NULL AND NOT EXISTS(SELECT 1 FROM events n "
         "WHERE n.subject = e.subject AND n.subject_version > e.subject_version) "
         "ON CONFLICT(subject) DO UPDATE SET version = max(version, excluded.version)",
-    [HK_SQL_TRIM_ATTEMPTS] =
-        "DELETE FROM attempts WHERE seq = ?1 AND NOT EXISTS(SELECT 1 FROM dead_letters d "
-        "WHERE d.consumer_id = attempts.consumer_id AND d.seq = attempts.seq)",
-    [HK_SQL_TRIM_ROW] = "DELETE FROM deliveries WHERE consumer_id = ?1 AND seq = ?2 AND state <> 4",
+    [HK_SQL_TRIM_ATTEMPTS] = "DELETE FROM attempts WHERE seq = ?1 AND " NO_LETTER,
+    [HK_SQL_TRIM_ROW] =
+        "DELETE FROM deliveries WHERE consumer_id = ?1 AND seq = ?2 AND NOT " HAS_COPY,
     [HK_SQL_TRIM_EVENT] = "DELETE FROM events WHERE seq = ?1",
     [HK_SQL_GAP_ADD] = "INSERT INTO gaps(consumer_id, first, last) VALUES(?1, ?2, ?3)",
     [HK_SQL_SUBJECT_KEPT] = "SELECT version FROM subjects WHERE subject = ?1",

@@ -216,6 +216,38 @@ static void test_a_save_of_another_generation_changes_nothing(void **state)
     hark_store_consumer_clear(&c);
 }
 
+static void test_a_save_that_fails_half_way_ends_the_group(void **state)
+{
+    fixture *f = *state;
+    char big[2001];
+    memset(big, 'x', sizeof big - 1);
+    big[sizeof big - 1] = '\0';
+    begin(f);
+    (void)add_spec(f, HARK_OPTS(hark_event_spec, .type = "t", .id = "1", .source = "/test",
+                                .data = big, .data_len = sizeof big));
+    commit(f);
+    page pg = {0};
+    assert_ok(f, read_into(f, &pg, (hark_store_query){.limit = 1}));
+    hark_store_consumer c = loaded(f, "c");
+    hark_store_dead dead = {.event = pg.events[0], .reason = "rejected", .error = big};
+    hark_store_save v = save_of(&c);
+    v.floor = v.highest = 9;
+    v.dead = &dead;
+    v.n_dead = 1;
+    hark_store_consumer_clear(&c);
+    int limit = sqlite3_limit(f->store->conn.db, SQLITE_LIMIT_LENGTH, 3000);
+    begin(f);
+    /* not of the class refused: a group goes on after that */
+    assert_err(f, HARK_ESTORE, OPS.consumer_save(f->store, &v, &f->ei));
+    assert_says(f, "HARK_ETOOBIG");
+    OPS.rollback(f->store);
+    (void)sqlite3_limit(f->store->conn.db, SQLITE_LIMIT_LENGTH, limit);
+    drop_page(&pg);
+    c = loaded(f, "c");
+    assert_int_equal(c.ret_floor, 1);
+    hark_store_consumer_clear(&c);
+}
+
 static void test_state_and_events_roll_back_together(void **state)
 {
     fixture *f = *state;
@@ -278,6 +310,7 @@ int main(void)
         T(test_rows_are_replaced_and_dropped),
         T(test_a_dead_letter_keeps_its_own_copy_and_the_attempts),
         T(test_a_save_of_another_generation_changes_nothing),
+        T(test_a_save_that_fails_half_way_ends_the_group),
         T(test_state_and_events_roll_back_together),
         T(test_a_damaged_settled_set_is_refused),
         cmocka_unit_test(test_ranges_are_as_documented),

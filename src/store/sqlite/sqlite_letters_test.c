@@ -8,6 +8,7 @@
 #include <cmocka.h>
 
 #include "store/sqlite/ledger_fixture_i.h"
+#include "store/sqlite/store_i.h"
 
 /* The ids of the letters that a query finds, as text: "1 3 ". */
 typedef struct ids {
@@ -209,6 +210,37 @@ static void test_a_damaged_letter_is_told_and_the_others_are_listed(void **state
     assert_finds(f, "4 5 ", .after_id = 3);
 }
 
+static bool at_rest(fixture *f)
+{
+    pthread_mutex_lock(&f->store->lock_readers);
+    bool rests = f->store->n_busy == 0;
+    pthread_mutex_unlock(&f->store->lock_readers);
+    return rests;
+}
+
+static bool letter_at_rest(void *ud, const hark_store_letter *l)
+{
+    assert_non_null(hark_event_id(l->event));
+    assert_true(at_rest(ud));
+    return true;
+}
+
+static bool consumer_at_rest(void *ud, const hark_store_consumer_row *row)
+{
+    assert_non_null(row->name);
+    assert_true(at_rest(ud));
+    return true;
+}
+
+static void test_no_list_holds_back_checkpoints_while_it_is_shown(void **state)
+{
+    fixture *f = *state;
+    five_letters(f);
+    const hark_store_letters_query q = {.size = sizeof q};
+    assert_ok(f, OPS.letters(f->store, &q, letter_at_rest, f, &f->ei));
+    assert_ok(f, OPS.consumers(f->store, consumer_at_rest, f, &f->ei));
+}
+
 static bool note_attempt(void *ud, const hark_store_attempt *a)
 {
     char *text = ud;
@@ -251,6 +283,7 @@ int main(void)
         T(test_a_letter_has_the_whole_event_when_the_log_has_lost_it),
         T(test_a_letter_tells_how_it_came_about),
         T(test_a_damaged_letter_is_told_and_the_others_are_listed),
+        T(test_no_list_holds_back_checkpoints_while_it_is_shown),
         T(test_attempts_are_those_of_one_consumer_at_one_event),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -175,6 +175,25 @@ static void test_an_attempt_whose_time_was_up_is_not_an_interruption_too(void **
     assert_rows(f, "one", "3:1:1:0:0 ");
 }
 
+static void test_a_damaged_consumer_does_not_keep_the_log_shut(void **state)
+{
+    fixture *f = *state;
+    die_with(f, 4, one_crash);
+    run_sql(f->path, "UPDATE consumers SET settled = x'ff' WHERE name = 'one'");
+    assert_ok(f, open_log(f));
+    assert_false(has_file(f));
+    assert_rows(f, "two", "7:5:0:0:1 ");
+    hark_store_consumer c = consumer("one");
+    begin(f);
+    assert_err(f, HARK_ECORRUPT, OPS.consumer_open(f->store, &c, &f->ei));
+    commit(f);
+    run_sql(f->path, "UPDATE consumers SET settled = NULL WHERE name = 'one'");
+    assert_rows(f, "one", ""); /* nothing was counted, nothing counts as settled */
+    c = load(f, "one");
+    assert_int_equal(c.ret_floor, 0);
+    hark_store_consumer_clear(&c);
+}
+
 static void many(hark_store_slot *s)
 {
     for (uint64_t i = 0; i < EVENTS; i++)
@@ -203,6 +222,7 @@ int main(void)
         TEST(test_a_handler_that_timed_out_and_its_repeat_count_once),
         TEST(test_an_open_row_keeps_its_state_and_counts),
         TEST(test_an_attempt_whose_time_was_up_is_not_an_interruption_too),
+        TEST(test_a_damaged_consumer_does_not_keep_the_log_shut),
         TEST(test_slots_of_several_chunks_are_counted),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

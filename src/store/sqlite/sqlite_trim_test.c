@@ -221,6 +221,42 @@ static void test_sequences_and_times_go_on_after_the_newest_has_gone(void **stat
     assert_reads(f, "4 end", .limit = 9);
 }
 
+/* Appends one event a letter and removes those of a pattern, in one group. */
+static void add_and_trim(fixture *f, const char *letters, const char *pattern)
+{
+    hark_store_trim t = {
+        .size = sizeof t, .pattern = pattern, .before_ns = INT64_MAX, .budget_ns = LONG};
+    uint64_t last = last_sequence(f);
+    begin(f);
+    for (; *letters; letters++) {
+        char type[2] = {*letters, '\0'}, id[24];
+        (void)snprintf(id, sizeof id, "at %d", (int)++last);
+        (void)add(f, type, id);
+    }
+    assert_ok(f, OPS.trim(f->store, &t, &f->ei));
+    commit(f);
+}
+
+static void test_the_first_is_known_when_a_group_appends_and_removes(void **state)
+{
+    fixture *f = *state;
+    add_types(f, "ab");
+    add_and_trim(f, "a", "*"); /* everything, what was appended too */
+    assert_int_equal(first_sequence(f), 0);
+    add_and_trim(f, "ab", "a");
+    assert_int_equal(first_sequence(f), 5);
+    assert_reads(f, "5 end", .limit = 9);
+    add_and_trim(f, "", "*");
+    add_and_trim(f, "a", "a");
+    assert_int_equal(first_sequence(f), 0);
+    assert_int_equal(last_sequence(f), 6);
+    reopen_log(f);
+    assert_int_equal(first_sequence(f), 0);
+    assert_int_equal(last_sequence(f), 6);
+    add_and_trim(f, "a", "b");
+    assert_int_equal(first_sequence(f), 7);
+}
+
 static void test_the_newest_of_the_log_may_go_while_others_stay(void **state)
 {
     fixture *f = *state;
@@ -313,6 +349,7 @@ int main(void)
         TEST(test_slices_however_short_come_to_the_end),
         TEST(test_counts_are_exact_whatever_rules_work_side_by_side),
         TEST(test_sequences_and_times_go_on_after_the_newest_has_gone),
+        TEST(test_the_first_is_known_when_a_group_appends_and_removes),
         TEST(test_the_newest_of_the_log_may_go_while_others_stay),
         TEST(test_a_rollback_undoes_it_and_it_comes_out_the_same_again),
         TEST(test_a_subject_keeps_counting_its_versions),

@@ -158,8 +158,10 @@ hark_err hk_sqlite_consumer_save(hark_store *s, const hark_store_save *save, har
 /* dead.c */
 hark_err hk_dead_add(hark_store *s, const hark_store_save *save, hark_store_dead *d,
                      hark_errinfo *ei);
-/* The delivery of an event has ended: its redriven letters go. */
+/* The delivery of an event has ended, its row is gone: its redriven letters go. */
 hark_err hk_dead_settled(hark_store *s, uint64_t consumer, uint64_t seq, hark_errinfo *ei);
+/* Attempts are kept for as long as the event is in the log, open, or a dead letter. */
+hark_err hk_attempts_tidy(hark_store *s, uint64_t consumer, uint64_t seq, hark_errinfo *ei);
 /* admin.c */
 hark_err hk_sqlite_consumer_reset(hark_store *s, hark_store_reset *r, hark_errinfo *ei);
 hark_err hk_sqlite_consumer_pause(hark_store *s, uint64_t consumer, bool paused, hark_errinfo *ei);
@@ -183,6 +185,16 @@ hark_err hk_sqlite_schedules(hark_store *s, uint64_t id, uint64_t after, bool ev
 /* replays.c */
 hark_err hk_sqlite_replay_put(hark_store *s, const hark_store_replay *r, hark_errinfo *ei);
 hark_err hk_sqlite_replays(hark_store *s, hark_store_replay_fn fn, void *ud, hark_errinfo *ei);
+
+/* copies.c: rows of a list, shown after the transaction that read them */
+typedef struct hk_copies {
+    void **rows;
+    size_t n, cap;
+} hk_copies;
+/* Copies a struct and the n strings that it points to, at these offsets; false: memory is out. */
+bool hk_copies_add(hk_copies *c, const void *row, size_t size, const size_t *strings, size_t n);
+void hk_copies_clear(hk_copies *c); /* room for the next page stays */
+void hk_copies_free(hk_copies *c);
 
 /* envelope.c: an event outside the log: its attributes as CloudEvents JSON, malloc'ed, and back
  * again with its data. `what` says whose it is, for texts. */

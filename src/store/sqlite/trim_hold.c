@@ -1,8 +1,8 @@
 /* Who has yet to see what retention wants to remove? A consumer whose pattern matches holds what is
  * above its floor, and whatever its pattern is now, every event that it has as an open row. When it is
  * forced nothing is held: those who miss something get a gap, kept in the ledger until it was handed
- * out, and lose their open rows there, but for heads of parked lanes, whose dead letters have their own
- * copy. */
+ * out, and lose their open rows there, but for those whose dead letters have their own copy: heads of
+ * parked lanes, and what is being redriven. */
 #include "store/sqlite/trim_i.h"
 
 #include <stdlib.h>
@@ -11,9 +11,9 @@
 /* ---- loading -----------------------------------------------------------------------------------
  */
 
-/* The first open row of a consumer from a sequence on; 0 = none. */
+/* The first open row of a consumer from a sequence on; 0 = none. Does a dead letter have its event? */
 static hark_err next_row(hk_trimming *w, uint64_t consumer, uint64_t seq, uint64_t *ret,
-                         int64_t *ret_state, hark_errinfo *ei)
+                         bool *ret_copied, hark_errinfo *ei)
 {
     sqlite3_stmt *st;
     bool row = false;
@@ -24,7 +24,7 @@ static hark_err next_row(hk_trimming *w, uint64_t consumer, uint64_t seq, uint64
     sqlite3_bind_int64(st, 2, (int64_t)seq);
     err = hk_conn_step(&w->s->conn, st, &row, "looking for open rows", ei);
     *ret = !err && row ? (uint64_t)sqlite3_column_int64(st, 0) : 0;
-    *ret_state = !err && row ? sqlite3_column_int64(st, 1) : 0;
+    *ret_copied = !err && row && sqlite3_column_int64(st, 1);
     sqlite3_reset(st);
     return err;
 }
@@ -71,8 +71,8 @@ static hark_err load_holder(hk_trimming *w, sqlite3_stmt *st, hark_errinfo *ei)
 {
     hk_holder h = {.id = (uint64_t)sqlite3_column_int64(st, 0),
                    .floor = (uint64_t)sqlite3_column_int64(st, 2)};
-    int64_t state;
-    hark_err err = next_row(w, h.id, 0, &h.row, &state, ei);
+    bool copied;
+    hark_err err = next_row(w, h.id, 0, &h.row, &copied, ei);
     if (h.row >= w->limit)
         h.row = 0;
     if (err || (h.floor + 1 >= w->limit && h.row == 0))
@@ -133,22 +133,23 @@ hark_err hk_holders_match(hk_trimming *w, int64_t type, uint64_t *ret_limit, har
     return err;
 }
 
-/* Walks the batch and the rows of one consumer side by side. Rows that count are marked. */
+/* Walks the batch and the rows of one consumer side by side. Rows that count are marked; `all`:
+ * those with a copy of their event too. */
 static hark_err mark_rows(hk_trimming *w, const hk_holder *h, const uint64_t *seqs, size_t n,
-                          bool heads, bool *marked, hark_errinfo *ei)
+                          bool all, bool *marked, hark_errinfo *ei)
 {
     hark_err err = HARK_OK;
     size_t i = 0;
     while (!err && i < n && h->row && h->row <= seqs[n - 1]) {
         uint64_t row;
-        int64_t state;
-        err = next_row(w, h->id, seqs[i], &row, &state, ei);
+        bool copied;
+        err = next_row(w, h->id, seqs[i], &row, &copied, ei);
         if (err || row == 0)
             break;
         while (i < n && seqs[i] < row)
             i++;
         if (i < n && seqs[i] == row)
-            marked[i++] |= heads || state != HARK_ROW_DEAD;
+            marked[i++] |= all || !copied;
     }
     return err;
 }
