@@ -354,15 +354,16 @@ HARK_API HARK_MUST hark_err hark_sub_join(hark_sub *s, int64_t timeout_ms);
 
 typedef struct hark_sub_stats {
     size_t size;
-    uint64_t delivered;   /* handed to the handler or to hark_next, attempts included */
-    uint64_t acked;       /* consumers */
-    uint64_t retried;     /* consumers */
-    uint64_t rejected;    /* consumers: dead letters written */
-    uint64_t dropped;     /* live: exact count of matching events dropped by the overflow policy */
-    uint64_t gap_events;  /* positions passed over because the log no longer has them */
-    uint64_t gaps;        /* number of such stretches */
-    uint64_t pending;     /* live: in the ring; consumers: read and not settled */
-    uint64_t position;    /* consumers: the floor, all up to it is settled; live: last seen */
+    uint64_t delivered;  /* handed to the handler or to hark_next, attempts included */
+    uint64_t acked;      /* consumers */
+    uint64_t retried;    /* consumers */
+    uint64_t rejected;   /* consumers: dead letters written */
+    uint64_t dropped;    /* live: exact count of matching events dropped by the overflow policy */
+    uint64_t gap_events; /* positions passed over because the log no longer has them */
+    uint64_t gaps;       /* number of such stretches */
+    uint64_t pending;    /* live: in the ring; consumers: read and not settled */
+    uint64_t position;   /* consumers: the floor, all up to it is settled, though the last of it may
+                             not be committed yet; live: last seen */
     uint64_t catching_up; /* live: not 0 while it reads from the log */
     uint64_t timed_out;   /* consumers: of those retried or rejected, by hold_ms or handler_ms */
 } hark_sub_stats;

@@ -66,9 +66,10 @@ typedef struct hark_reset_result {
     char replay_id[40]; /* empty = nothing is replayed */
 } hark_reset_result;
 
-/* Starts a consumer anew from another place, which has to be given. Its generation goes up: what runs now is refused when
- * it settles (HARK_ESTALE); open rows are dropped, dead letters stay. Deliveries up to the highest
- * sequence that it had reached carry a replay id.
+/* Starts a consumer anew from another place, which has to be given: what lies before it is passed
+ * over, settled or not. Its generation goes up: what runs now is refused when it settles (HARK_ESTALE);
+ * open rows are dropped, dead letters stay. Deliveries up to the highest sequence that it had reached
+ * carry a replay id.
  * Ownership: fills *ret (may be NULL; set its size).
  * Threads: any that may block.
  * Blocks: until committed.
@@ -277,9 +278,8 @@ typedef struct hark_replay_info {
     double rate;     /* events a second, since it was started or resumed here */
     int64_t left_ms; /* at this rate; -1 = not known */
     char error[256];
-    uint64_t
-        missing; /* of `total`: gone from the log before they were handed out, as far as is known
-                         now; 0 for a consumer's, which is handed gaps */
+    uint64_t missing; /* of `total`, as known now: gone from the log before their turn came; 0 for a
+                         consumer's, which is handed gaps */
 } hark_replay_info;
 
 typedef enum hark_replay_status {
@@ -308,12 +308,13 @@ HARK_API HARK_MUST hark_err hark_replay(hark_bus *bus, hark_handler_fn fn, void 
                                         hark_errinfo *ei);
 
 /* Looks at a replay, waits for its end, lists all, cancels one. Replays into consumers (made by
- * hark_consumer_reset) are among them. Cancelling one of these skips nothing, since the reset dropped
- * what the consumer had settled by then, and what not: its deliveries go on where they are, without
- * replay id and rate, what runs may still be settled, and the replay is gone. To pass over the rest,
- * whether it was settled once or not, reset the consumer to behind `last`; to hold it, pause it first. A
- * cancel is committed when it returns, and does not wait for a handler that runs; waiting does. Waiting
- * for one that nobody runs here returns at once, as HARK_REPLAY_INTERRUPTED.
+ * hark_consumer_reset) are among them. Cancelling one of these puts its consumer back to where it
+ * stood before the reset: behind the stretch in which it had settled everything, so that nothing is
+ * passed over that it never did, while what it had settled beyond a gap, or a moment before, may
+ * come again. If it is there already, only the mark goes, and what runs may still be settled. The
+ * replay is gone then. A cancel is committed when it returns, and does not wait for a handler that
+ * runs; waiting does. Waiting for one that nobody runs here returns at once, as
+ * HARK_REPLAY_INTERRUPTED.
  * Ownership: fills *ret (set its size); lists lend.
  * Threads: any that may block.
  * Blocks: on the store; hark_replay_wait at most timeout_ms (-1 = for ever).

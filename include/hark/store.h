@@ -141,6 +141,7 @@ typedef struct hark_store_rerun {
     uint64_t from, upto; /* sequences */
     int64_t rate;        /* events a second; 0 = as fast as it goes */
     int64_t started_ns;
+    uint64_t settled; /* all up to it was settled before */
 } hark_store_rerun;
 
 /* A consumer as it is registered, and its state as loaded. */

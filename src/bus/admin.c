@@ -187,6 +187,16 @@ static hark_err run_reset(hark_bus *bus, resetting *x, hark_errinfo *ei)
     return err;
 }
 
+hark_err hk_consumer_skip_to(hark_bus *bus, const char *name, uint64_t seq, hark_errinfo *ei)
+{
+    resetting x = {
+        .name = name,
+        .reset = {.size = sizeof x.reset, .start = HARK_START_SEQUENCE, .start_sequence = seq}};
+    hark_err err = run_reset(bus, &x, ei);
+    hark_store_consumer_clear(&x.state);
+    return err;
+}
+
 static hark_err check(const hark_reset_opts *given, hark_reset_opts *o,
                       const hark_reset_result *ret, hark_errinfo *ei)
 {

@@ -194,9 +194,10 @@ typedef struct hk_consumer {
     bool collected; /* a save of it is under way */
     bool
         save_wakes; /* more than acks of what has no row: somebody may go on when it is committed */
-    hark_err save_err; /* of the group under way; the writer's */
-    bool stale;        /* being reset, or reset by somebody else: starts nothing, saves nothing */
-    size_t running;    /* deliveries out */
+    hark_err save_err;      /* of the group under way; the writer's */
+    size_t unsaved, saving; /* settled since the last commit; of these in the save under way */
+    bool stale;     /* being reset, or reset by somebody else: starts nothing, saves nothing */
+    size_t running; /* deliveries out */
     size_t threads, stuck;           /* of the threads, those whose handler has timed out */
     size_t to_start;                 /* threads to take the place of those */
     struct hk_worker *workers_first; /* the threads */
@@ -379,6 +380,9 @@ void hk_live_closed(hark_sub *s);
 hark_err hk_live_next(hark_sub *s, int64_t timeout_ns, hark_delivery **ret);
 
 /* consumer.c: a consumer's state: opening, saving, renewing. */
+/* Under the lock: commits fail, and so much is settled that a crash would undo that it starts nothing
+ * further. */
+bool hk_consumer_ahead(const hk_consumer *c);
 /* Under `admin`, until the subscription is active. */
 hark_err hk_consumer_open(hark_sub *s, const hark_sub_opts *o, hark_errinfo *ei);
 void hk_consumer_free(hark_sub *s);
@@ -441,6 +445,8 @@ void hk_obituary_publish(hark_bus *bus, const hk_obituary *o);
  * hark_store_consumer_clear). */
 hark_err hk_consumer_look(hark_bus *bus, const char *name, hark_store_consumer *ret,
                           hark_errinfo *ei);
+/* A reset that is no replay. */
+hark_err hk_consumer_skip_to(hark_bus *bus, const char *name, uint64_t seq, hark_errinfo *ei);
 /* A call that blocks, from a thread that may, on a bus that is open. */
 hark_err hk_may_operate(hark_bus *bus, const char *call, hark_errinfo *ei);
 

@@ -232,7 +232,8 @@ static bool start_one(hk_consumer *c, hark_delivery *d, bool *ret_trouble)
     for (;;) {
         hk_now now = hk_now_get();
         int64_t limit = c->sub->fn ? c->handler_ns : c->hold_ns;
-        if (c->stale || !hk_core_start(c->core, now, limit < 0 ? -1 : now.mono + limit, &st))
+        if (c->stale || hk_consumer_ahead(c) ||
+            !hk_core_start(c->core, now, limit < 0 ? -1 : now.mono + limit, &st))
             return false;
         fetched f = st.payload ? FETCHED : fetch(c, &st);
         if (f == LATER) {
@@ -263,7 +264,7 @@ static int64_t sooner(int64_t a, int64_t b)
 /* How long to sleep when nothing may start, at most `left`. */
 static int64_t nap(hk_consumer *c, int64_t left, bool trouble)
 {
-    int64_t due = c->stale ? -1 : hk_core_due(c->core);
+    int64_t due = c->stale || hk_consumer_ahead(c) ? -1 : hk_core_due(c->core);
     if (due >= 0) {
         due -= hk_mono_ns();
         due = due > 0 ? due : 0;
@@ -356,6 +357,7 @@ hark_err hk_consumer_settle(hark_delivery *d, hark_verdict verdict)
     if (!err)
         err = hk_core_settle(c->core, d->lease, verdict, delay_ns, d->error, now, &came);
     if (!err) {
+        c->unsaved++;
         count_verdict(s, came);
         hk_figures_settled(c, d, now);
     }

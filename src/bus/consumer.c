@@ -244,6 +244,12 @@ static bool needs_push(hk_consumer *c)
     return true;
 }
 
+bool hk_consumer_ahead(const hk_consumer *c)
+{
+    return c->unsaved >= c->core_opts.window &&
+           hk_mark_get(&c->sub->bus->writer.last_failed_ns) != 0;
+}
+
 /* Under the lock: is it closed, nothing runs, and nothing is left to save? */
 static bool is_over(hk_consumer *c)
 {
@@ -292,6 +298,7 @@ hark_err hk_consumer_collect(hk_consumer *c, hark_store_save *save)
     pthread_mutex_lock(&c->lock);
     hark_err err = c->stale ? HARK_ESTALE : hk_core_collect(c->core, save);
     c->collected = !err;
+    c->saving = c->unsaved;
     c->save_wakes = err || save->n_put || save->n_drop || save->n_dead;
     save->consumer = c->id;
     save->generation = c->generation;
@@ -308,7 +315,9 @@ void hk_consumer_saved(hk_consumer *c, hark_err err)
     c->stale |= err == HARK_ENOTFOUND;
     c->collected = false;
     c->queued = false;
-    bool wake = err || c->save_wakes || c->stale || hk_mark_get(&s->closed);
+    bool wake = err || c->unsaved >= c->core_opts.window || c->save_wakes || c->stale ||
+                hk_mark_get(&s->closed);
+    c->unsaved -= err ? 0 : c->saving;
     if (hk_mark_get(&s->bus->gate) == HK_CLOSED) { /* nobody will save any more */
         bool over = is_over(c);
         pthread_mutex_unlock(&c->lock);

@@ -489,12 +489,13 @@ static hark_err feed(hark_bus *bus, const ids *x, int64_t rate, unit *u, hark_er
     pace p = pace_of(rate);
     hark_err err = HARK_OK;
     for (size_t at = 0; !err && at < x->n; at += u->n) {
-        if (rate && !hk_bus_rest(bus, p.due))
+        if (rate && !hk_bus_rest(bus, p.due)) {
             err = HARK_ECLOSED;
+            break;
+        }
         u->n = x->n - at < p.most ? x->n - at : p.most;
         memcpy(u->ids, x->list + at, u->n * sizeof *u->ids);
-        if (!err)
-            err = run_unit(bus, u, ei);
+        err = run_unit(bus, u, ei);
         next_turn(&p);
     }
     if (err != HARK_ECLOSED)

@@ -427,8 +427,20 @@ static void end_rerun_here(hark_sub *s)
     hk_sub_release(s);
 }
 
-/* Only the mark goes. What the consumer had settled before the reset is known to nobody any more:
- * what is skipped might be something that it never did. */
+/* It has come to where it stood before the reset: only the mark goes. */
+static hark_err drop_mark(hark_bus *bus, rerun *r, hark_errinfo *ei)
+{
+    pthread_mutex_lock(&bus->admin);
+    hark_err err = hk_writer_run(bus, end_rerun_job, r, ei);
+    hark_sub *s = err ? NULL : hk_consumer_find(bus, r->consumer);
+    if (s)
+        end_rerun_here(s);
+    pthread_mutex_unlock(&bus->admin);
+    return err;
+}
+
+/* Back to where it stood before the reset, as far as everything was settled then: nothing that it
+ * never did is passed over. */
 static hark_err cancel_consumer(hark_bus *bus, const char *id, hark_errinfo *ei)
 {
     rerun r;
@@ -437,13 +449,9 @@ static hark_err cancel_consumer(hark_bus *bus, const char *id, hark_errinfo *ei)
         return err;
     if (is_over(&r))
         return has_ended(id, ei);
-    pthread_mutex_lock(&bus->admin);
-    err = hk_writer_run(bus, end_rerun_job, &r, ei);
-    hark_sub *s = err ? NULL : hk_consumer_find(bus, r.consumer);
-    if (s)
-        end_rerun_here(s);
-    pthread_mutex_unlock(&bus->admin);
-    return err;
+    if (r.floor >= r.rerun.settled)
+        return drop_mark(bus, &r, ei);
+    return hk_consumer_skip_to(bus, r.consumer, r.rerun.settled + 1, ei);
 }
 
 hark_err hark_replay_cancel(hark_bus *bus, const char *id, hark_errinfo *ei)

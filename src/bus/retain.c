@@ -180,6 +180,26 @@ static hark_err trim(hark_bus *bus, slice *s, hark_errinfo *ei)
     return bus->ops->trim(bus->store, &s->trim, ei);
 }
 
+/* A consumer that is being opened has perhaps been loaded without a gap that is made now, and is not
+ * found yet when it is told of: opening holds `admin`. */
+static void keep_out(hark_bus *bus, const slice *s)
+{
+    if (s->trim.force)
+        pthread_mutex_lock(&bus->admin);
+}
+
+/* The writer does not wait for it: who has it may wait for the writer. */
+static bool try_keep_out(hark_bus *bus, const slice *s)
+{
+    return !s->trim.force || pthread_mutex_trylock(&bus->admin) == 0;
+}
+
+static void let_in(hark_bus *bus, const slice *s)
+{
+    if (s->trim.force)
+        pthread_mutex_unlock(&bus->admin);
+}
+
 /* After the commit: consumers that are open here hand out the gaps; the store keeps them for all. */
 static void tell_consumers(hark_bus *bus, const slice *s)
 {
@@ -242,6 +262,26 @@ static void note_failure(hark_bus *bus, hk_retains *rs, hark_err err, const hark
         hk_mark_set(&bus->read_only, 1);
 }
 
+/* False when nothing more can be done in this turn. */
+static bool run_slice(hark_bus *bus, hk_retains *rs, slice *s)
+{
+    hark_errinfo ei = {0};
+    if (!try_keep_out(bus, s)) /* the pass goes on in a later turn */
+        return false;
+    hark_err err = trim_in_group(bus, s, &ei);
+    if (!err)
+        tell_consumers(bus, s);
+    let_in(bus, s);
+    rs->failed &= err != HARK_OK;
+    if (err) {
+        note_failure(bus, rs, err, &ei);
+        end_slice(rs, 0, false);
+    } else {
+        end_slice(rs, s->trim.ret_more ? s->number - 1 : s->number, true);
+    }
+    return !err;
+}
+
 bool hk_retain_turn(hark_bus *bus)
 {
     hk_retains *rs = retains_of(bus, false);
@@ -249,24 +289,17 @@ bool hk_retain_turn(hark_bus *bus)
     if (HK_LIKELY(!rs) || hk_mark_get(&bus->read_only) || !begin_pass(rs, &at))
         return false;
     slice s;
-    hark_errinfo ei = {0};
+    const hark_errinfo none = {0};
     hark_err err = next_slice(rs, at, &s);
-    if (err == HARK_ENOTFOUND) {
+    if (err) {
+        if (err != HARK_ENOTFOUND)
+            note_failure(bus, rs, err, &none);
         end_slice(rs, 0, false);
         return false;
     }
-    if (!err)
-        err = trim_in_group(bus, &s, &ei);
-    if (err) {
-        note_failure(bus, rs, err, &ei);
-        end_slice(rs, 0, false);
-    } else {
-        rs->failed = false;
-        tell_consumers(bus, &s);
-        end_slice(rs, s.trim.ret_more ? s.number - 1 : s.number, true);
-    }
+    bool more = run_slice(bus, rs, &s);
     free(s.pattern);
-    return !err;
+    return more;
 }
 
 bool hk_retains_any(hark_bus *bus)
@@ -292,11 +325,13 @@ static hark_err apply(hark_bus *bus, slice *s, uint64_t *removed, hark_errinfo *
 {
     hark_err err;
     do {
+        keep_out(bus, s);
         err = hk_writer_run(bus, trim_job, s, ei);
-        if (!err) {
-            *removed += s->trim.ret_removed;
+        if (!err)
             tell_consumers(bus, s);
-        }
+        let_in(bus, s);
+        if (!err)
+            *removed += s->trim.ret_removed;
     } while (!err && s->trim.ret_more);
     return err;
 }

@@ -349,6 +349,52 @@ static void test_forced_it_hands_an_open_consumer_a_gap(void **state)
     recorder_free(r);
 }
 
+static void *retain_beside(void *ud)
+{
+    MUST(hark_retain_now(ud, NULL, NULL) == HARK_OK);
+    return NULL;
+}
+
+/* Each event from `first` to `last` was seen, or is part of a gap. */
+static bool accounted(recorder *r, uint64_t first, uint64_t last)
+{
+    size_t n = atomic_load(&r->n);
+    bool told = true;
+    for (uint64_t seq = first; seq <= last && told; seq++) {
+        told = false;
+        for (size_t i = 0; i < n && !told; i++)
+            told = r->seen[i].gap_to ? seq >= r->seen[i].gap_from && seq <= r->seen[i].gap_to
+                                     : r->seen[i].seq == seq;
+    }
+    return told;
+}
+
+static void test_forced_while_a_consumer_is_being_opened_it_tells_it_too(void **state)
+{
+    fixture *f = *state;
+    if (!retains(f))
+        return;
+    enum { ROUNDS = 40, EACH = 200 };
+    reopen_bus(f, HARK_OPTS(hark_bus_opts, .tail_events = 64));
+    publish(f, "u"); /* stays: what goes leaves a hole, which no page of the log shows */
+    assert_ok(f, hark_retain(f->bus, RULE(.pattern = "t", .max_events = 10, .force = 1), &f->ei));
+    for (int round = 0; round < ROUNDS; round++) {
+        recorder *r = recorder_new();
+        hark_sub *sub;
+        pthread_t beside;
+        const hark_sub_opts *opts =
+            OPTS(.consumer = "c", .flags = HARK_SUB_GAPS, .start = HARK_START_FIRST);
+        uint64_t first = publish_many(f, "t", EACH);
+        MUST(pthread_create(&beside, NULL, retain_beside, f->bus) == 0);
+        assert_ok(f, hark_subscribe(f->bus, "t", record, r, opts, &sub, &f->ei));
+        pthread_join(beside, NULL);
+        if (round > 0) /* before, it was not known */
+            WAIT_UNTIL(accounted(r, first, first + EACH - 1));
+        end_sub(sub);
+        recorder_free(r);
+    }
+}
+
 #define T(fn) TEST(fn)
 static const struct CMUnitTest tests[] = {
     T(test_a_store_without_it_says_so),
@@ -363,5 +409,6 @@ static const struct CMUnitTest tests[] = {
     T(test_nothing_goes_that_a_running_replay_has_yet_to_read),
     T(test_forced_it_hands_a_closed_consumer_a_gap_when_it_comes_back),
     T(test_forced_it_hands_an_open_consumer_a_gap),
+    T(test_forced_while_a_consumer_is_being_opened_it_tells_it_too),
 };
 CONFORMANCE_MAIN("retention")

@@ -260,6 +260,35 @@ static void test_a_store_that_does_not_commit_is_failing_until_it_does(void **st
     end_sub(sub);
 }
 
+/* What it handles while nothing is committed comes again after a crash: that is bounded. */
+static void test_a_consumer_runs_no_further_ahead_of_a_failing_store_than_its_window(void **state)
+{
+    fixture *f = *state;
+    hark_delivery *d;
+    hark_sub *sub;
+    sqlite3 *db = NULL;
+    if (strcmp(f->store->name, "sqlite") != 0)
+        return; /* see above: it does not fail */
+    assert_ok(f, hark_subscribe(f->bus, "t", NULL, NULL, OPTS(.window = 4), &sub, &f->ei));
+    publish_many(f, "t", 50);
+    assert_int_equal(sqlite3_open(strchr(f->url, ':') + 1, &db), SQLITE_OK);
+    assert_int_equal(sqlite3_exec(db, "BEGIN IMMEDIATE", NULL, NULL, NULL), SQLITE_OK);
+    assert_ok(f, hark_next(sub, 20000, &d));
+    assert_ok(f, hark_settle(&d, NULL));
+    (void)wait_why(f, HARK_WHY_STORE_FAILING);
+    while (!hark_next(sub, 300, &d))
+        assert_ok(f, hark_settle(&d, NULL));
+    assert_in_range(stats_of(sub).acked, 4, 5);
+    assert_u64(why(f, "c").code, HARK_WHY_STORE_FAILING);
+    assert_int_equal(sqlite3_exec(db, "ROLLBACK", NULL, NULL, NULL), SQLITE_OK);
+    assert_int_equal(sqlite3_close(db), SQLITE_OK);
+    while (stats_of(sub).acked < 50) {
+        assert_ok(f, hark_next(sub, 20000, &d));
+        assert_ok(f, hark_settle(&d, NULL));
+    }
+    end_sub(sub);
+}
+
 static void test_a_store_that_takes_no_more_writes_is_failing_for_good(void **state)
 {
     fixture *f = *state;
@@ -504,6 +533,7 @@ static const struct CMUnitTest tests[] = {
     TEST(test_a_parked_key_is_named_until_it_is_discarded),
     TEST(test_a_paused_consumer_says_so_until_it_is_resumed),
     TEST(test_a_store_that_does_not_commit_is_failing_until_it_does),
+    TEST(test_a_consumer_runs_no_further_ahead_of_a_failing_store_than_its_window),
     TEST(test_a_store_that_takes_no_more_writes_is_failing_for_good),
     TEST(test_a_window_full_of_one_key_names_what_runs),
     TEST(test_a_full_ledger_that_holds_up_others_says_so),

@@ -232,8 +232,21 @@ hark_err hk_mem_consumer_open(hark_store *s, hark_store_consumer *c, hark_errinf
 
 /* ---- reset and pause --------------------------------------------------------------------------- */
 
+/* What is below the floor and still open has a row. When it is reset again while it replays, it stood
+ * farther on before. */
+static uint64_t settled_up_to(const hk_mem_consumer *m)
+{
+    uint64_t settled = m->floor;
+    size_t at = 0;
+    for (const hk_mem_place *p; (p = hk_mem_map_next(&m->places, &at));)
+        if (p->row && p->sequence <= settled)
+            settled = p->sequence - 1;
+    return m->rerun.settled > settled ? m->rerun.settled : settled;
+}
+
 static void begin_anew(hk_mem_ledger *g, hk_mem_consumer *m, hark_store_reset *r, uint64_t floor)
 {
+    uint64_t settled = settled_up_to(m);
     hk_mem_places_reset(g, m);
     free(m->settled);
     m->settled = NULL;
@@ -248,6 +261,7 @@ static void begin_anew(hk_mem_ledger *g, hk_mem_consumer *m, hark_store_reset *r
     } else {
         r->rerun.from = floor + 1;
         r->rerun.upto = m->highest;
+        r->rerun.settled = settled;
         r->rerun.started_ns = hk_wall_ns();
     }
     m->rerun = r->rerun;

@@ -14,7 +14,18 @@ static hark_err no_consumer(const hark_store *s, uint64_t id, hark_errinfo *ei)
 
 typedef struct place {
     uint64_t generation, highest, floor;
+    uint64_t settled; /* see hark_store_rerun */
 } place;
+
+/* What is below the floor and still open has a row. When it is reset again while it replays, it stood
+ * farther on before. */
+static uint64_t settled_up_to(sqlite3_stmt *st, uint64_t floor)
+{
+    uint64_t before = (uint64_t)sqlite3_column_int64(st, 4);
+    uint64_t open = (uint64_t)sqlite3_column_int64(st, 5); /* the first one; 0 = none */
+    uint64_t settled = open && open <= floor ? open - 1 : floor;
+    return before > settled ? before : settled;
+}
 
 /* The consumer as it is, and the floor that it will get. */
 static hark_err find_place(hark_store *s, const hark_store_reset *r, place *ret, hark_errinfo *ei)
@@ -35,6 +46,7 @@ static hark_err find_place(hark_store *s, const hark_store_reset *r, place *ret,
         if (ret->highest < r->reached)
             ret->highest = r->reached;
         ret->floor = (uint64_t)sqlite3_column_int64(st, 1);
+        ret->settled = settled_up_to(st, ret->floor);
     }
     if (!err && !r->keep) {
         at.name = (const char *)sqlite3_column_text(st, 3);
@@ -53,6 +65,7 @@ static hark_store_rerun plan_rerun(const hark_store_reset *r, const place *p)
         return (hark_store_rerun){0};
     rerun.from = p->floor + 1;
     rerun.upto = p->highest;
+    rerun.settled = p->settled;
     rerun.started_ns = hk_wall_ns();
     return rerun;
 }
@@ -72,6 +85,7 @@ static hark_err set_place(hark_store *s, uint64_t consumer, const place *p,
     sqlite3_bind_int64(st, 6, rerun->rate);
     sqlite3_bind_int64(st, 7, rerun->started_ns);
     sqlite3_bind_int64(st, 8, (int64_t)p->highest);
+    sqlite3_bind_int64(st, 9, (int64_t)rerun->settled);
     err = hk_conn_run(&s->conn, st, "resetting a consumer", ei);
     sqlite3_bind_null(st, 3);
     return err;

@@ -70,7 +70,8 @@ bool hk_rerun_columns(sqlite3_stmt *st, int col, hark_store_rerun *ret)
     *ret = (hark_store_rerun){.from = (uint64_t)sqlite3_column_int64(st, col + 1),
                               .upto = (uint64_t)sqlite3_column_int64(st, col + 2),
                               .rate = sqlite3_column_int64(st, col + 3),
-                              .started_ns = sqlite3_column_int64(st, col + 4)};
+                              .started_ns = sqlite3_column_int64(st, col + 4),
+                              .settled = (uint64_t)sqlite3_column_int64(st, col + 5)};
     if (!hk_column_str(st, col, &id))
         return false;
     if (id)

@@ -94,6 +94,7 @@ static const char *const migrations[HK_SQLITE_FORMAT] = {
     "ALTER TABLE consumers ADD COLUMN rerun_upto INTEGER NOT NULL DEFAULT 0;"
     "ALTER TABLE consumers ADD COLUMN rerun_rate INTEGER NOT NULL DEFAULT 0;"
     "ALTER TABLE consumers ADD COLUMN rerun_started INTEGER NOT NULL DEFAULT 0;"
+    "ALTER TABLE consumers ADD COLUMN rerun_settled INTEGER NOT NULL DEFAULT 0;"
     "ALTER TABLE dead_letters ADD COLUMN crashes INTEGER NOT NULL DEFAULT 0;"
     "ALTER TABLE dead_letters ADD COLUMN interruptions INTEGER NOT NULL DEFAULT 0;"
     "CREATE INDEX dead_letters_by_state ON dead_letters(consumer_id, state);" /* and id */

@@ -85,7 +85,7 @@ static const char *const texts[HK_SQL_TYPE_UP] = {
 
     [HK_SQL_CONSUMER_FIND] =
         "SELECT id, pattern, policy, created, generation, floor, highest, settled, paused, "
-        "rerun_id, rerun_from, rerun_upto, rerun_rate, rerun_started "
+        "rerun_id, rerun_from, rerun_upto, rerun_rate, rerun_started, rerun_settled "
         "FROM consumers WHERE name = ?1",
     [HK_SQL_CONSUMER_ADD] =
         "INSERT INTO consumers(name, pattern, policy, start, start_sequence, start_time, created, "
@@ -118,17 +118,20 @@ static const char *const texts[HK_SQL_TYPE_UP] = {
         "r.consumer_id = ?1) AND consumer_id = ?1 AND " LEFT_OVER,
     [HK_SQL_GAPS] = "SELECT min(first), max(last) FROM gaps WHERE consumer_id = ?1",
     [HK_SQL_GAPS_DONE] = "DELETE FROM gaps WHERE consumer_id = ?1 AND last <= ?2",
-    [HK_SQL_CONSUMER_AT] = "SELECT generation, floor, highest, name FROM consumers WHERE id = ?1",
+    [HK_SQL_CONSUMER_AT] =
+        "SELECT generation, floor, highest, name, rerun_settled, (SELECT min(seq) FROM "
+        "deliveries WHERE consumer_id = ?1) FROM consumers WHERE id = ?1",
     [HK_SQL_CONSUMER_RESET] =
         "UPDATE consumers SET generation = generation + 1, floor = ?2, settled = NULL, "
         "rerun_id = ?3, rerun_from = ?4, rerun_upto = ?5, rerun_rate = ?6, rerun_started = ?7, "
-        "highest = ?8 WHERE id = ?1",
+        "highest = ?8, rerun_settled = ?9 WHERE id = ?1",
     [HK_SQL_RERUN_END] = "UPDATE consumers SET rerun_id = NULL, rerun_from = 0, rerun_upto = 0, "
-                         "rerun_rate = 0, rerun_started = 0 WHERE id = ?1",
+                         "rerun_rate = 0, rerun_started = 0, rerun_settled = 0 WHERE id = ?1",
     [HK_SQL_CONSUMER_PAUSE] = "UPDATE consumers SET paused = ?2 WHERE id = ?1",
     [HK_SQL_CONSUMERS] =
         "SELECT id, name, pattern, policy, generation, floor, highest, paused, created, rerun_id, "
-        "rerun_from, rerun_upto, rerun_rate, rerun_started FROM consumers ORDER BY name",
+        "rerun_from, rerun_upto, rerun_rate, rerun_started, rerun_settled FROM consumers ORDER BY "
+        "name",
     [HK_SQL_CONSUMER_COUNTS] =
         "SELECT sum(state = 1 AND NOT parks), sum(state IN (2, 3) AND NOT parks), sum(parks), "
         "sum(state = 4), count(DISTINCT CASE state WHEN 4 THEN partitionkey END) + "

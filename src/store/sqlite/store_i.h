@@ -151,7 +151,7 @@ typedef struct hk_start {
 } hk_start;
 /* The floor of a consumer that starts there: all up to it counts as settled. */
 hark_err hk_start_floor(hark_store *s, const hk_start *at, uint64_t *ret, hark_errinfo *ei);
-/* From rerun_id and the four columns after it; false when memory is out. */
+/* From rerun_id and the five columns after it; false when memory is out. */
 bool hk_rerun_columns(sqlite3_stmt *st, int col, hark_store_rerun *ret);
 /* ledger.c */
 hark_err hk_sqlite_consumer_save(hark_store *s, const hark_store_save *save, hark_errinfo *ei);
