@@ -56,7 +56,9 @@ HARK_API uint64_t hark_supervise_restarts(void);
  * outlives the process, which delivery the faulting thread had in hand, and then goes on to the
  * handler that was there before (a sanitizer's, yours) or to the default action. Install yours
  * first. The next start counts a crash for that delivery and an interruption for those that ran
- * beside it. Without the guard all count interruptions. Calling it again is fine.
+ * beside it. Without the guard all count interruptions. Calling it again is fine. Under a sanitizer
+ * that catches the signal itself a crash ends with exit(), which hark_supervise takes for an orderly
+ * end: set abort_on_error=1 in its options (ASan, UBSan), and report_signal_unsafe=0 for TSan.
  * Ownership: none.
  * Threads: any; best before a bus is opened, since it gives the bus's threads a stack for the
  * handler.
