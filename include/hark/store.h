@@ -347,8 +347,9 @@ typedef struct hark_store_ops {
     void (*info)(hark_store *s, hark_store_info *ret);
 
     /* W: a group. After an error of class refused the group goes on without what was refused; after
-     * any other error from a call of a group the bus rolls it back. commit: HARK_ESTORE, HARK_EFULL = nothing stored; HARK_EUNKNOWN = may be
-     * stored, the store takes no more writes; HARK_EREADONLY, HARK_ECORRUPT likewise. */
+     * any other error from a call of a group the bus rolls it back. commit: HARK_ESTORE, HARK_EFULL =
+     * nothing stored; HARK_EUNKNOWN = may be stored, the store takes no more writes; HARK_EREADONLY,
+     * HARK_ECORRUPT likewise. */
     hark_err (*begin)(hark_store *s, hark_errinfo *ei);
     hark_err (*commit)(hark_store *s, hark_errinfo *ei);
     void (*rollback)(hark_store *s);
@@ -390,8 +391,8 @@ typedef struct hark_store_ops {
      * marked: one delivery answers for all. A reset makes them HARK_LETTER_DEAD again. */
     hark_err (*letter_redrive)(hark_store *s, uint64_t id, int64_t due_ns,
                                hark_store_letter_done *ret, hark_errinfo *ei);
-    /* W: removes a dead letter that was not redriven, and its HARK_ROW_DEAD row if the letter is of the
-     * present generation of its consumer and there is one. */
+    /* W: removes a dead letter that was not redriven, and its HARK_ROW_DEAD row if the letter is of
+     * the present generation of its consumer and there is one. */
     hark_err (*letter_discard)(hark_store *s, uint64_t id, hark_store_letter_done *ret,
                                hark_errinfo *ei);
 
@@ -401,9 +402,9 @@ typedef struct hark_store_ops {
     hark_err (*schedule_add)(hark_store *s, hark_store_schedule *sch, uint64_t *ret_sequence,
                              bool *ret_duplicate, hark_errinfo *ei);
     hark_err (*schedule_drop)(hark_store *s, uint64_t id, hark_errinfo *ei); /* W: HARK_ENOTFOUND */
-    /* id 0: R: committed schedules with ids above `after` in order of ids. id != 0: W, inside
-     * a group or between groups: this one, also when the group itself added it; no call of fn when it is not there.
-     * `events` false: without them. */
+    /* id 0: R: committed schedules with ids above `after` in order of ids. id != 0: W, inside a group
+     * or between groups: this one, also when the group itself added it; no call of fn when it is not
+     * there. `events` false: without them. */
     hark_err (*schedules)(hark_store *s, uint64_t id, uint64_t after, bool events,
                           hark_store_schedule_fn fn, void *ud, hark_errinfo *ei);
 

@@ -26,6 +26,9 @@ hark_err hk_fail(hark_errinfo *ei, hark_err err, const char *fmt, ...) HARK_PRIN
 /* Puts "prefix: " before the text that is there; truncates at the end, never overflows. */
 hark_err hk_wrap(hark_errinfo *ei, hark_err err, const char *fmt, ...) HARK_PRINTF(3, 4);
 
+/* What to tell of a failure: the text that was given, or of the error when none was. */
+const char *hk_err_says(hark_err err, const hark_errinfo *ei);
+
 /* Checks an options struct against what this library knows: `opts` NULL is fine; size 0 or a
  * non-zero unknown tail is HARK_EINVAL. Copies what was given into `ret` (zeroed first). */
 hark_err hk_opts_take(const void *opts, void *ret, size_t known, const char *name,
@@ -50,6 +53,10 @@ char *hk_buf_steal(hk_buf *b, size_t *len);                        /* NULL if fa
 void hk_buf_clear(hk_buf *b);                                      /* keeps the memory */
 void hk_buf_free(hk_buf *b);
 
+/* An array with room for one more item than `n`, which may have moved: at first `cap` (0) becomes
+ * `first`, then it doubles. NULL: no memory, and the array is as it was. */
+void *hk_array_room(void *list, size_t n, size_t *cap, size_t first, size_t item);
+
 /* ---- strings ------------------------------------------------------------------------------- */
 
 /* Length of valid UTF-8 prefix; equals len when the whole is valid (RFC 3629). */
@@ -57,6 +64,8 @@ size_t hk_utf8_valid(const char *s, size_t len);
 char *hk_strdup(const char *s); /* NULL stays NULL */
 /* Zeroed memory on cache lines of its own, for structs with aligned members; free() it. */
 void *hk_zalloc_lines(size_t size);
+/* A name: 1 to `max` of letters, digits, '_', '.', ':', '-'. */
+bool hk_name_valid(const char *s, size_t max);
 /* Strict decimal: digits only, no sign, no overflow. */
 bool hk_parse_u64(const char *s, size_t len, uint64_t *ret);
 
@@ -146,8 +155,7 @@ static inline bool hk_ref_try(hk_ref *r)
     return false;
 }
 
-/* ---- words shared between threads ---------------------------------------------------------------
- */
+/* ---- words shared between threads ------------------------------------------------------------ */
 
 /* A statistic: any thread adds (hk_count_add), or one only (hk_count_bump, cheaper). */
 typedef struct hk_count {
@@ -247,8 +255,7 @@ static inline void hk_word_set(uint32_t *word, uint32_t v)
     atomic_signal_fence(memory_order_seq_cst);
 }
 
-/* ---- figures: written by one thread at a time, read by any ---------------------------------------
- */
+/* ---- figures: written by one thread at a time, read by any ----------------------------------- */
 
 /* A histogram of durations: 16 buckets to each power of two, from 1 ns to 2^42 ns (73 min). */
 enum { HK_HIST_BUCKETS = 16 * 40 };
@@ -302,7 +309,8 @@ bool hk_gate_wait(hk_gate *g, unsigned seen, int64_t timeout_ns);
  * the gate after that, so it may lie on the stack of a waiter that then returns. */
 void hk_gate_open(hk_gate *g);
 
-/* A bell: ringing while nobody sleeps is one plain load. The price is the sleeper's, who makes every thread of the process pass a barrier (membarrier(2)) before it looks a last time:
+/* A bell: ringing while nobody sleeps is one plain load. The price is the sleeper's, who makes every
+ * thread of the process pass a barrier (membarrier(2)) before it looks a last time:
  *     ringer:  publish something; hk_bell_ring
  *     sleeper: hk_bell_lie_down; look whether something is there; hk_bell_sleep; hk_bell_get_up */
 typedef struct hk_bell {
@@ -360,8 +368,7 @@ void *hk_ring_drop_oldest(hk_ring *r);   /* producer side; NULL when empty */
 /* Takes up to `max`, sometimes fewer than there are, 0 only when empty. */
 size_t hk_ring_pop(hk_ring *r, void **ret, size_t max);
 
-/* ---- a ring of refcounted slab objects by sequence: the newest N -------------------------------
- */
+/* ---- a ring of refcounted slab objects by sequence: the newest N ----------------------------- */
 
 /* A position is written by one thread at a time and read by any; a reader gets a reference or NULL,
  * never a wrong object. `drop` releases one reference. */
@@ -406,8 +413,7 @@ extern hk_mark hk_supervisor; /* pid of the hark_supervise that this is a child 
 size_t hk_thread_count(void); /* of this process; 0 = the system does not tell */
 const char *hk_signal_name(int sig); /* "SIGSEGV"; "signal" for one without a name */
 
-/* ---- listening sockets -------------------------------------------------------------------------
- */
+/* ---- listening sockets ----------------------------------------------------------------------- */
 
 enum { HK_INHERITED_MAX = 64 };
 /* Binds "HOST:PORT" and listens; the descriptor is close-on-exec and non-blocking. */
@@ -425,8 +431,7 @@ hark_err hk_listen_give(const int *fds, size_t n);
 void hk_listen_arrange(int *fds, size_t n);
 int hk_listen_port(int fd); /* 0 = it has none */
 
-/* ---- logging ----------------------------------------------------------------------------------
- */
+/* ---- logging --------------------------------------------------------------------------------- */
 
 typedef enum hk_level { HK_DEBUG, HK_INFO, HK_WARN, HK_ERROR } hk_level;
 /* One line on stderr, "2026-… WARN text"; the level below which nothing is written comes from

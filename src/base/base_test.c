@@ -365,6 +365,45 @@ static void test_only_users_and_handlers_may_block(void **state UNUSED)
     (void)hk_role_set(HK_ROLE_USER);
 }
 
+static void test_an_array_grows_and_keeps_what_it_has(void **state)
+{
+    (void)state;
+    uint64_t *list = NULL;
+    size_t cap = 0;
+    for (uint64_t i = 0; i < 1000; i++) {
+        list = hk_array_room(list, i, &cap, 3, sizeof *list);
+        assert_non_null(list);
+        assert_true(cap > i);
+        list[i] = i;
+    }
+    assert_int_equal(cap, 1536); /* 3, 6, 12, ... */
+    for (uint64_t i = 0; i < 1000; i++)
+        assert_int_equal(list[i], i);
+    free(list);
+}
+
+static void test_names_are_short_and_of_plain_characters(void **state)
+{
+    (void)state;
+    assert_true(hk_name_valid("a", 3));
+    assert_true(hk_name_valid("aZ9", 3));
+    assert_true(hk_name_valid("_.:-", 4));
+    assert_false(hk_name_valid("", 3));
+    assert_false(hk_name_valid("abcd", 3));
+    assert_false(hk_name_valid("a b", 3));
+    assert_false(hk_name_valid("a/b", 3));
+    assert_false(hk_name_valid("\xc3\xa4", 3));
+}
+
+static void test_a_failure_without_a_text_is_told_by_its_code(void **state)
+{
+    (void)state;
+    hark_errinfo ei = {0};
+    assert_string_equal(hk_err_says(HARK_ENOMEM, &ei), hark_err_text(HARK_ENOMEM));
+    (void)hk_fail(&ei, HARK_ENOMEM, "no memory for %s", "this");
+    assert_string_equal(hk_err_says(HARK_ENOMEM, &ei), "no memory for this");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -392,6 +431,9 @@ int main(void)
         cmocka_unit_test(test_every_code_has_a_name_a_text_a_class_and_a_status),
         cmocka_unit_test(test_a_thread_starts_as_a_user_with_all_but_faults_blocked),
         cmocka_unit_test(test_only_users_and_handlers_may_block),
+        cmocka_unit_test(test_an_array_grows_and_keeps_what_it_has),
+        cmocka_unit_test(test_names_are_short_and_of_plain_characters),
+        cmocka_unit_test(test_a_failure_without_a_text_is_told_by_its_code),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -133,3 +133,14 @@ void hk_buf_free(hk_buf *b)
     free(b->data);
     *b = (hk_buf){0};
 }
+
+void *hk_array_room(void *list, size_t n, size_t *cap, size_t first, size_t item)
+{
+    if (n < *cap)
+        return list;
+    size_t more = *cap ? *cap * 2 : first;
+    void *room = realloc(list, more * item);
+    if (room)
+        *cap = more;
+    return room;
+}

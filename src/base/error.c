@@ -105,3 +105,8 @@ hark_err hk_wrap(hark_errinfo *ei, hark_err err, const char *fmt, ...)
     ei->err = err;
     return err;
 }
+
+const char *hk_err_says(hark_err err, const hark_errinfo *ei)
+{
+    return ei->text[0] ? ei->text : hark_err_text(err);
+}

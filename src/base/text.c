@@ -1,4 +1,4 @@
-/* text.c: UTF-8 validation and strict numbers. */
+/* text.c: UTF-8 validation, names and strict numbers. */
 #include "base/base.h"
 
 #include <stdlib.h>
@@ -47,6 +47,12 @@ size_t hk_utf8_valid(const char *s, size_t len)
         i += n;
     }
     return i;
+}
+
+bool hk_name_valid(const char *s, size_t max)
+{
+    size_t n = strspn(s, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.:-");
+    return n > 0 && n <= max && s[n] == '\0';
 }
 
 char *hk_strdup(const char *s)

@@ -11,26 +11,22 @@ hark_err hk_may_operate(hark_bus *bus, const char *call, hark_errinfo *ei)
         return hk_fail(ei, HARK_EWRONGTHREAD, "%s would block this thread", call);
     if (hk_mark_get(&bus->gate) == HK_CLOSED)
         return hk_fail(ei, HARK_ECLOSED, "%s: the bus is closed", call);
-    return hk_writer_start(bus);
-}
-
-static hark_err look_job(hark_bus *bus, void *ud, hark_errinfo *ei)
-{
-    return bus->ops->consumer_open(bus->store, ud, ei);
+    hark_err err = hk_writer_start(bus);
+    return err ? hk_fail(ei, err, "%s: the writer cannot be started: %s", call, hark_err_text(err))
+               : err;
 }
 
 hark_err hk_consumer_look(hark_bus *bus, const char *name, hark_store_consumer *ret,
                           hark_errinfo *ei)
 {
     *ret = (hark_store_consumer){.size = sizeof *ret, .name = name, .find = 1};
-    hark_err err = hk_writer_run(bus, look_job, ret, ei);
+    hark_err err = hk_writer_run(bus, hk_consumer_open_job, ret, ei);
     if (err)
         hark_store_consumer_clear(ret);
     return err;
 }
 
-/* ---- listing
- * ----------------------------------------------------------------------------------------- */
+/* ---- listing --------------------------------------------------------------------------------- */
 
 typedef struct listing {
     hark_bus *bus;
@@ -73,15 +69,15 @@ hark_err hark_consumers(hark_bus *bus, bool (*fn)(const hark_consumer_info *info
     if (err)
         return err;
     x.newest = hk_bus_visible(bus);
-    pthread_rwlock_rdlock(&bus->store_lock);
-    err = bus->store_open ? bus->ops->consumers(bus->store, list_one, &x, ei)
-                          : hk_fail(ei, HARK_ECLOSED, "the bus is closed");
-    pthread_rwlock_unlock(&bus->store_lock);
+    err = hk_store_enter(bus, ei);
+    if (err)
+        return err;
+    err = bus->ops->consumers(bus->store, list_one, &x, ei);
+    hk_store_leave(bus);
     return err;
 }
 
-/* ---- pause
- * ------------------------------------------------------------------------------------------- */
+/* ---- pause ----------------------------------------------------------------------------------- */
 
 typedef struct pausing {
     const char *name;
@@ -130,8 +126,7 @@ hark_err hark_consumer_resume(hark_bus *bus, const char *name, hark_errinfo *ei)
     return set_paused(bus, name, false, "hark_consumer_resume", ei);
 }
 
-/* ---- reset
- * ------------------------------------------------------------------------------------------- */
+/* ---- reset ----------------------------------------------------------------------------------- */
 
 typedef struct resetting {
     const char *name;
@@ -217,22 +212,6 @@ static hark_err check(const hark_reset_opts *given, hark_reset_opts *o,
     return err;
 }
 
-/* How many events of its pattern lie between the two, inclusive. */
-static hark_err count(hark_bus *bus, const char *pattern, uint64_t from, uint64_t upto,
-                      uint64_t *ret, hark_errinfo *ei)
-{
-    const hark_store_query q = {
-        .size = sizeof q, .pattern = pattern, .after = from - 1, .before = upto + 1};
-    *ret = 0;
-    if (upto < from)
-        return HARK_OK;
-    pthread_rwlock_rdlock(&bus->store_lock);
-    hark_err err = bus->store_open ? bus->ops->count(bus->store, &q, ret, ei)
-                                   : hk_fail(ei, HARK_ECLOSED, "the bus is closed");
-    pthread_rwlock_unlock(&bus->store_lock);
-    return err;
-}
-
 /* What a reset to `from` means for a consumer in this state. */
 static hark_err tell(hark_bus *bus, const hark_store_consumer *state, uint64_t from,
                      hark_reset_result *ret, hark_errinfo *ei)
@@ -240,7 +219,9 @@ static hark_err tell(hark_bus *bus, const hark_store_consumer *state, uint64_t f
     hark_reset_result r = {.size = sizeof r, .from = from};
     if (from <= state->ret_highest)
         r.upto = state->ret_highest;
-    hark_err err = count(bus, state->ret_pattern, from, r.upto, &r.events, ei);
+    const hark_store_query q = {
+        .size = sizeof q, .pattern = state->ret_pattern, .after = from - 1, .before = r.upto + 1};
+    hark_err err = hk_bus_count(bus, &q, &r.events, ei);
     if (!err && ret)
         *ret = r;
     return err;
@@ -281,9 +262,7 @@ static hark_err try_reset(hark_bus *bus, const char *name, const hark_reset_opts
     hark_sub *s = hk_consumer_find(bus, name);
     if (s) { /* what it has been handed since it was saved */
         hk_core_facts facts;
-        pthread_mutex_lock(&s->consumer->lock);
-        hk_core_facts_get(s->consumer->core, &facts);
-        pthread_mutex_unlock(&s->consumer->lock);
+        hk_consumer_facts(s, &facts);
         state.ret_highest = facts.highest > state.ret_highest ? facts.highest : state.ret_highest;
         hk_sub_release(s);
     }

@@ -131,7 +131,7 @@ static hark_bus *bus_new(const hark_bus_opts *o)
 hark_err hark_open(const char *url, const hark_bus_opts *opts, hark_bus **ret, hark_errinfo *ei)
 {
     if (!hk_role_may_block())
-        return HARK_EWRONGTHREAD;
+        return hk_fail(ei, HARK_EWRONGTHREAD, "hark_open would block this thread");
     hark_bus_opts o;
     const hark_store_ops *ops;
     const char *rest;
@@ -202,8 +202,7 @@ void hk_bus_release(hark_bus *bus)
         bus_free(bus);
 }
 
-/* ---- threads
- * ---------------------------------------------------------------------------------------- */
+/* ---- threads --------------------------------------------------------------------------------- */
 
 hark_err hk_bus_thread(hark_bus *bus, const char *name, void *(*fn)(void *), void *arg)
 {
@@ -239,8 +238,7 @@ void hk_bus_running(hark_bus *bus, int by)
         something_ended(bus);
 }
 
-/* ---- drain
- * ------------------------------------------------------------------------------------------ */
+/* ---- drain ----------------------------------------------------------------------------------- */
 
 /* "consumer stock: sequence 41; " for each delivery that still runs. */
 static void name_running(hark_bus *bus, hk_buf *text)
@@ -322,6 +320,20 @@ static void close_store(hark_bus *bus)
     pthread_rwlock_unlock(&bus->store_lock);
 }
 
+hark_err hk_store_enter(hark_bus *bus, hark_errinfo *ei)
+{
+    pthread_rwlock_rdlock(&bus->store_lock);
+    if (bus->store_open)
+        return HARK_OK;
+    pthread_rwlock_unlock(&bus->store_lock);
+    return hk_fail(ei, HARK_ECLOSED, "the bus is closed");
+}
+
+void hk_store_leave(hark_bus *bus)
+{
+    pthread_rwlock_unlock(&bus->store_lock);
+}
+
 hark_err hark_drain(hark_bus *bus, int64_t timeout_ms, hark_errinfo *ei)
 {
     if (hk_role_get() != HK_ROLE_USER)
@@ -352,8 +364,7 @@ hark_err hark_drain(hark_bus *bus, int64_t timeout_ms, hark_errinfo *ei)
     return err;
 }
 
-/* ---- facts
- * ------------------------------------------------------------------------------------------ */
+/* ---- facts ----------------------------------------------------------------------------------- */
 
 static void log_id_hex(const hark_bus *bus, char ret[33])
 {

@@ -15,8 +15,7 @@
 #include <hark/operate.h>
 #include <hark/supervise.h>
 
-/* ---- what travels to the writer
- * ------------------------------------------------------------------ */
+/* ---- what travels to the writer -------------------------------------------------------------- */
 
 typedef enum hk_kind { HK_PUBLISH, HK_JOB, HK_SAVE } hk_kind;
 
@@ -115,8 +114,7 @@ typedef struct hk_replays hk_replays;   /* replay.c: those that run here */
 typedef struct hk_retains hk_retains;   /* retain.c: the rules */
 typedef struct hk_given_up hk_given_up; /* insist.c: announcements that wait for the store */
 
-/* ---- dispatch
- * ------------------------------------------------------------------------------------ */
+/* ---- dispatch -------------------------------------------------------------------------------- */
 
 /* A type and who subscribes to it. All of this is the dispatching thread's. */
 typedef struct hk_topic {
@@ -138,8 +136,7 @@ typedef struct hk_dispatch {
     uint64_t round;
 } hk_dispatch;
 
-/* ---- subscriptions
- * -------------------------------------------------------------------------------- */
+/* ---- subscriptions --------------------------------------------------------------------------- */
 
 /* A live subscription between its ring and the log. LIVE -> BEHIND and CAUGHT_UP -> LIVE are moves
  * of the dispatcher, BEHIND -> CAUGHT_UP is the reader's. */
@@ -192,8 +189,8 @@ typedef struct hk_consumer {
     bool reading;                /* one thread reads the log for all */
     bool queued;
     bool collected; /* a save of it is under way */
-    bool
-        save_wakes; /* more than acks of what has no row: somebody may go on when it is committed */
+    /* more than acks of what has no row: somebody may go on when it is committed */
+    bool save_wakes;
     hark_err save_err;      /* of the group under way; the writer's */
     size_t unsaved, saving; /* settled since the last commit; of these in the save under way */
     bool stale;     /* being reset, or reset by somebody else: starts nothing, saves nothing */
@@ -257,8 +254,7 @@ struct hark_delivery {
     char replay_id[40]; /* empty = not a replay */
 };
 
-/* ---- the bus
- * -------------------------------------------------------------------------------------- */
+/* ---- the bus --------------------------------------------------------------------------------- */
 
 enum { HK_OPEN, HK_DRAINING, HK_CLOSED };
 
@@ -282,9 +278,8 @@ struct hark_bus {
     hk_replays *replays; /* NULL until the first one */
     hk_retains *retains; /* likewise */
     hk_given_up *given_up;
-    pthread_mutex_t
-        admin;        /* opening, redriving, resetting: the store's part and the core's as one */
-    hk_mark watching; /* 1 = watch.c has its thread */
+    pthread_mutex_t admin; /* opens, redrives, resets: the store's part and the core's as one */
+    hk_mark watching;      /* 1 = watch.c has its thread */
     hk_gate watch;
     pthread_mutex_t lock; /* subscriptions, threads, drain; the three pointers above */
     pthread_cond_t changed;
@@ -306,9 +301,17 @@ void hk_bus_release(hark_bus *bus);
 hark_err hk_bus_thread(hark_bus *bus, const char *name, void *(*fn)(void *), void *arg);
 void hk_bus_thread_end(hark_bus *bus);
 void hk_bus_running(hark_bus *bus, int by); /* +1, -1 */
+/* Reading the store without the role of the writer: between the two it stays open. HARK_ECLOSED: it
+ * is closed, and there is nothing to leave. */
+hark_err hk_store_enter(hark_bus *bus, hark_errinfo *ei);
+void hk_store_leave(hark_bus *bus);
 static inline bool hk_bus_accepts(hark_bus *bus)
 {
     return hk_mark_get_strong(&bus->gate) == HK_OPEN;
+}
+static inline bool hk_sub_may_deliver(hark_sub *s)
+{
+    return !hk_mark_get(&s->closed) && hk_bus_accepts(s->bus);
 }
 /* Waits until then (mono), without any lock. False, and at once, when the bus comes to its end: a
  * drain opens `room` after shutting the gate. */
@@ -362,6 +365,9 @@ void hk_dispatch_free(hk_dispatch *d);
 void hk_dispatch_all(hark_bus *bus, hark_event *const *events, size_t n);
 
 /* sub.c */
+/* On no list yet; what `o` says of its kind is not looked at. NULL: no memory. */
+hark_sub *hk_sub_new(hark_bus *bus, const char *pattern, hark_handler_fn fn, void *ud,
+                     const hark_sub_opts *o);
 void hk_sub_hold(hark_sub *s);
 void hk_sub_release(hark_sub *s);
 void hk_sub_ended(hark_sub *s);
@@ -383,11 +389,14 @@ hark_err hk_live_next(hark_sub *s, int64_t timeout_ns, hark_delivery **ret);
 /* Under the lock: commits fail, and so much is settled that a crash would undo that it starts nothing
  * further. */
 bool hk_consumer_ahead(const hk_consumer *c);
+/* A job of the writer: opens, or finds, the consumer that `ud`, a hark_store_consumer, tells of. */
+hark_err hk_consumer_open_job(hark_bus *bus, void *ud, hark_errinfo *ei);
 /* Under `admin`, until the subscription is active. */
 hark_err hk_consumer_open(hark_sub *s, const hark_sub_opts *o, hark_errinfo *ei);
 void hk_consumer_free(hark_sub *s);
 void hk_consumer_closed(hark_sub *s);
 hk_dirt hk_consumer_dirt(hk_consumer *c);
+void hk_consumer_facts(hark_sub *s, hk_core_facts *ret); /* its keys are not to be looked at */
 /* The writer's. HARK_ESTALE: it is being reset, there is nothing to save. */
 hark_err hk_consumer_collect(hk_consumer *c, hark_store_save *save);
 /* The writer's. HARK_OK: committed. HARK_ENOTFOUND: reset or removed meanwhile. Else: not stored. */
@@ -433,8 +442,6 @@ typedef struct hk_obituary {
     const hark_event *event;
 } hk_obituary;
 #define HK_DEAD_LETTER_TYPE "dead_letter"
-/* The data of such an event. False: none is to be made of it (it is one itself). */
-bool hk_obituary_json(const hk_obituary *o, hk_buf *ret);
 /* A request that announces it, for the writer's group; NULL: none is to be made, or no memory. */
 hk_request *hk_obituary_request(hark_bus *bus, const hk_obituary *o);
 /* Direct stores: publishes it. */
@@ -503,10 +510,6 @@ void hk_figures_committed(hark_bus *bus, int64_t made_ns, int64_t now_wall);
 /* Under the consumer's lock. */
 void hk_figures_started(hk_consumer *c, const hark_delivery *d, hk_now now);
 void hk_figures_settled(hk_consumer *c, const hark_delivery *d, hk_now now);
-/* The first event after `after` that a pattern matches: a reference in *ret, NULL when there is none
- * now. */
-hark_err hk_bus_first(hark_bus *bus, const char *pattern, uint64_t after, hark_event **ret,
-                      hark_errinfo *ei);
 
 /* guard.c: what a worker has in hand. hk_guard_thread: this thread gets a stack for the fault
  * handler, if one is installed; hk_guard_thread_end gives it back. */
@@ -529,5 +532,14 @@ uint64_t hk_bus_visible(hark_bus *bus);
 /* A page from memory if all of it is there, else from the store. */
 hark_err hk_bus_read(hark_bus *bus, const hark_store_query *q, hark_store_page *ret,
                      hark_errinfo *ei);
+void hk_page_drop(hark_store_page *page); /* gives back its events */
+/* The event of this sequence: a reference in *ret, NULL when the log does not have it. */
+hark_err hk_bus_read_one(hark_bus *bus, uint64_t seq, hark_event **ret, hark_errinfo *ei);
+/* The first event after `after` that a pattern matches: a reference in *ret, NULL when there is none
+ * now. */
+hark_err hk_bus_first(hark_bus *bus, const char *pattern, uint64_t after, hark_event **ret,
+                      hark_errinfo *ei);
+/* How many events a query finds. */
+hark_err hk_bus_count(hark_bus *bus, const hark_store_query *q, uint64_t *ret, hark_errinfo *ei);
 
 #endif

@@ -15,8 +15,7 @@ hk_now hk_now_get(void)
     return (hk_now){.mono = hk_mono_ns(), .wall = hk_wall_ns()};
 }
 
-/* ---- reading
- * ----------------------------------------------------------------------------------------- */
+/* ---- reading --------------------------------------------------------------------------------- */
 
 /* Under the lock. One at a time: who notes one hands it out before anything else. */
 static void tell_gap(hk_consumer *c, uint64_t from, uint64_t to)
@@ -60,12 +59,6 @@ static bool arrive(hk_consumer *c, hark_store_page *page)
     return ok;
 }
 
-static void drop_page(hark_store_page *page)
-{
-    while (page->n)
-        hark_event_unref(page->events[--page->n]);
-}
-
 /* Under the lock, which it gives up while it reads. False when the store is in trouble. */
 static bool read_more(hk_consumer *c)
 {
@@ -88,11 +81,11 @@ static bool read_more(hk_consumer *c)
     c->read_err = err;
     if (err) {
         if (err != HARK_ECLOSED)
-            hk_log(HK_WARN, "consumer %s cannot read the log: %s", s->name, ei.text);
+            hk_log(HK_WARN, "consumer %s cannot read the log: %s", s->name, hk_err_says(err, &ei));
         return false;
     }
     if (c->generation != generation || c->stale) { /* reset meanwhile: not what is wanted now */
-        drop_page(&page);
+        hk_page_drop(&page);
         return true;
     }
     if (page.gap > after)
@@ -118,32 +111,23 @@ static hark_event *read_letter(hark_sub *s, uint64_t seq, hark_err *ret_err)
                                         .sequence = seq,
                                         .state = HARK_LETTER_REDRIVEN,
                                         .limit = 1};
-    pthread_rwlock_rdlock(&s->bus->store_lock);
-    *ret_err = s->bus->store_open ? s->bus->ops->letters(s->bus->store, &q, take_letter, &e, NULL)
-                                  : HARK_ECLOSED;
-    pthread_rwlock_unlock(&s->bus->store_lock);
+    *ret_err = hk_store_enter(s->bus, NULL);
+    if (*ret_err)
+        return NULL;
+    *ret_err = s->bus->ops->letters(s->bus->store, &q, take_letter, &e, NULL);
+    hk_store_leave(s->bus);
     return e;
 }
 
 /* The event of a row in the ledger; NULL when it is nowhere any more, err when that is not known. */
 static hark_event *read_one(hark_sub *s, uint64_t seq, hark_err *ret_err)
 {
-    hark_event *e = NULL;
-    const hark_store_query q = {.size = sizeof q, .after = seq - 1, .before = seq + 1, .limit = 1};
-    hark_store_page page = {.events = &e};
-    *ret_err = hk_bus_read(s->bus, &q, &page, NULL);
-    if (*ret_err)
-        return NULL;
-    return page.n > 0 ? e : read_letter(s, seq, ret_err);
+    hark_event *e;
+    *ret_err = hk_bus_read_one(s->bus, seq, &e, NULL);
+    return *ret_err || e ? e : read_letter(s, seq, ret_err);
 }
 
-/* ---- taking the next delivery
- * --------------------------------------------------------------------------- */
-
-static bool may_deliver(hk_consumer *c)
-{
-    return !hk_mark_get(&c->sub->closed) && hk_bus_accepts(c->sub->bus);
-}
+/* ---- taking the next delivery ---------------------------------------------------------------- */
 
 /* It is on record from here on. */
 static void take_slot(hk_consumer *c, hark_delivery *d, hk_now now)
@@ -210,7 +194,7 @@ static fetched fetch(hk_consumer *c, const hk_started *st)
         hark_event_unref(e);
         return LATER;
     }
-    if (err || !may_deliver(c)) { /* the store is in trouble, or closed meanwhile */
+    if (err || !hk_sub_may_deliver(c->sub)) { /* the store is in trouble, or closed meanwhile */
         hark_event_unref(e);
         hk_core_unstart(c->core, st->lease);
         return LATER;
@@ -284,7 +268,7 @@ static hark_err next(hark_sub *s, int64_t timeout_ns, hark_delivery *d)
     for (;;) {
         bool trouble = false;
         unsigned seen = hk_gate_look(&s->gate); /* before looking at anything else */
-        if (!may_deliver(c)) {
+        if (!hk_sub_may_deliver(s)) {
             hk_consumer_unlock(c);
             return HARK_ECLOSED;
         }
@@ -324,8 +308,7 @@ hark_err hk_consumer_next(hark_sub *s, int64_t timeout_ns, hark_delivery **ret)
     return err;
 }
 
-/* ---- settling
- * ---------------------------------------------------------------------------------------- */
+/* ---- settling -------------------------------------------------------------------------------- */
 
 static void count_verdict(hark_sub *s, hark_verdict verdict)
 {
@@ -392,8 +375,7 @@ void hk_consumer_gap_done(hark_delivery *d)
     hk_consumer_unlock(c);
 }
 
-/* ---- timeouts
- * ---------------------------------------------------------------------------------------- */
+/* ---- timeouts -------------------------------------------------------------------------------- */
 
 static void replace(hk_consumer *c, hk_worker *w)
 {
@@ -445,8 +427,7 @@ int64_t hk_consumer_expire(hark_sub *s)
     return due;
 }
 
-/* ---- workers
- * ----------------------------------------------------------------------------------------- */
+/* ---- workers --------------------------------------------------------------------------------- */
 
 /* Before a handler runs that may time out. */
 static void worker_busy(hk_consumer *c, hk_worker *w, const hark_delivery *d)

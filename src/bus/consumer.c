@@ -18,8 +18,7 @@ static void drop_event(void *payload)
     hark_event_unref(payload);
 }
 
-/* ---- opening
- * ----------------------------------------------------------------------------------------- */
+/* ---- opening --------------------------------------------------------------------------------- */
 
 static int64_t or_default(int64_t given, int64_t standard)
 {
@@ -66,7 +65,7 @@ static void policy_text(const hark_sub_opts *o, hk_buf *b)
     hk_buf_addc(b, '}');
 }
 
-static hark_err open_job(hark_bus *bus, void *ud, hark_errinfo *ei)
+hark_err hk_consumer_open_job(hark_bus *bus, void *ud, hark_errinfo *ei)
 {
     return bus->ops->consumer_open(bus->store, ud, ei);
 }
@@ -129,11 +128,13 @@ static hark_err take_slots(hk_consumer *c, hark_errinfo *ei)
         return HARK_OK;
     c->free_slots = calloc(n, sizeof(hark_store_slot *));
     if (!c->free_slots)
-        return HARK_ENOMEM;
-    pthread_rwlock_rdlock(&bus->store_lock);
-    hark_err err = bus->store_open ? bus->ops->slots_take(bus->store, n, &c->slots, ei)
-                                   : hk_fail(ei, HARK_ECLOSED, "the bus is closed");
-    pthread_rwlock_unlock(&bus->store_lock);
+        return hk_fail(ei, HARK_ENOMEM, "no memory for the crash guard of consumer %s",
+                       c->sub->name);
+    hark_err err = hk_store_enter(bus, ei);
+    if (err)
+        return err;
+    err = bus->ops->slots_take(bus->store, n, &c->slots, ei);
+    hk_store_leave(bus);
     for (size_t i = 0; !err && c->slots && i < n; i++)
         c->free_slots[c->n_free_slots++] = &c->slots[i];
     c->n_slots = c->slots ? n : 0;
@@ -182,7 +183,7 @@ hark_err hk_consumer_open(hark_sub *s, const hark_sub_opts *given, hark_errinfo 
     if (!c || text.failed) {
         free(c);
         hk_buf_free(&text);
-        return HARK_ENOMEM;
+        return hk_fail(ei, HARK_ENOMEM, "no memory for consumer %s", s->name);
     }
     c->work.kind = HK_SAVE;
     c->sub = s;
@@ -201,7 +202,7 @@ hark_err hk_consumer_open(hark_sub *s, const hark_sub_opts *given, hark_errinfo 
     if (!s->bus->info.direct)
         hk_tail_know_types(&s->bus->tail);
     if (!err)
-        err = hk_writer_run(s->bus, open_job, &state, ei);
+        err = hk_writer_run(s->bus, hk_consumer_open_job, &state, ei);
     if (!err)
         err = load(c, &state, ei);
     if (!err)
@@ -215,18 +216,18 @@ void hk_consumer_free(hark_sub *s)
 {
     hk_consumer *c = s->consumer;
     hark_bus *bus = s->bus;
-    pthread_rwlock_rdlock(&bus->store_lock);
-    if (c->slots && bus->store_open)
-        bus->ops->slots_give(bus->store, c->slots, c->n_slots);
-    pthread_rwlock_unlock(&bus->store_lock);
+    if (hk_store_enter(bus, NULL) == HARK_OK) {
+        if (c->slots)
+            bus->ops->slots_give(bus->store, c->slots, c->n_slots);
+        hk_store_leave(bus);
+    }
     free(c->free_slots);
     hk_core_free(c->core);
     pthread_mutex_destroy(&c->lock);
     free(c);
 }
 
-/* ---- saving
- * ------------------------------------------------------------------------------------------ */
+/* ---- saving ---------------------------------------------------------------------------------- */
 
 /* Under the lock: must the caller push the consumer to the writer, after unlocking? */
 static bool needs_push(hk_consumer *c)
@@ -293,6 +294,13 @@ hk_dirt hk_consumer_dirt(hk_consumer *c)
     return dirt;
 }
 
+void hk_consumer_facts(hark_sub *s, hk_core_facts *ret)
+{
+    pthread_mutex_lock(&s->consumer->lock);
+    hk_core_facts_get(s->consumer->core, ret);
+    pthread_mutex_unlock(&s->consumer->lock);
+}
+
 hark_err hk_consumer_collect(hk_consumer *c, hark_store_save *save)
 {
     pthread_mutex_lock(&c->lock);
@@ -331,8 +339,7 @@ void hk_consumer_saved(hk_consumer *c, hark_err err)
     hk_sub_release(s);
 }
 
-/* ---- from outside
- * ------------------------------------------------------------------------------------ */
+/* ---- from outside ---------------------------------------------------------------------------- */
 
 void hk_consumer_closed(hark_sub *s)
 {

@@ -1,5 +1,4 @@
-/* delivery.c: the delivery that a handler holds: what it carries, settling it, publishing from it.
- */
+/* delivery.c: the delivery that a handler holds: what it carries, settling, publishing from it. */
 #include "bus/bus_i.h"
 
 #include <stdio.h>
@@ -120,8 +119,8 @@ static void derive_id(const hark_delivery *d, const char *type, char ret[HK_UUID
     hk_sip_init(&sip, d->sub->bus->info.log_id);
     hk_sip_add(&sip, place, sizeof place);
     hk_sip_add(&sip, d->sub->name, strlen(d->sub->name) + 1);
-    hk_sip_add(&sip, type,
-               strlen(type)); /* one that failed is not taken for the next of other type */
+    /* with the type, one that failed is not taken for the next of other type */
+    hk_sip_add(&sip, type, strlen(type));
     hk_sip_end(&sip, digest);
     hk_uuid8(digest, ret);
 }

@@ -210,7 +210,7 @@ static void failed(hark_bus *bus, const group *g)
     bus->writer.retry_at_ns =
         hk_mono_ns() + (class == HARK_CLASS_TRANSIENT ? 100000000 : 1000000000);
     hk_log(HK_WARN, "a group of %zu events was not committed: %s", g->events,
-           g->ei.text[0] ? g->ei.text : hark_err_text(g->err));
+           hk_err_says(g->err, &g->ei));
     if (class == HARK_CLASS_FATAL || class == HARK_CLASS_UNKNOWN)
         hk_mark_set(&bus->read_only, 1);
 }

@@ -29,21 +29,13 @@ struct hk_given_up {
     int64_t probe_at;
 };
 
-/* ---- what was given up ------------------------------------------------------------------------ */
+/* ---- what was given up ----------------------------------------------------------------------- */
 
-static hk_given_up *home_of(hark_bus *bus)
+static hk_given_up *home_of(hark_bus *bus, bool make)
 {
     pthread_mutex_lock(&bus->lock);
     hk_given_up *g = bus->given_up;
-    pthread_mutex_unlock(&bus->lock);
-    return g;
-}
-
-static hk_given_up *make_home(hark_bus *bus)
-{
-    pthread_mutex_lock(&bus->lock);
-    hk_given_up *g = bus->given_up;
-    if (!g && (g = calloc(1, sizeof *g))) {
+    if (!g && make && (g = calloc(1, sizeof *g))) {
         pthread_mutex_init(&g->lock, NULL);
         g->bus = bus;
         g->last = &g->first;
@@ -102,7 +94,7 @@ static bool add(hk_given_up *g, given *x)
 static void keep(hark_bus *bus, hark_event *e, int64_t attempts, const char *error)
 {
     given *x = calloc(1, sizeof *x);
-    hk_given_up *g = make_home(bus);
+    hk_given_up *g = home_of(bus, true);
     if (!x || !g) {
         hk_log(HK_WARN,
                "event %.200s could not be published, and there is no memory to announce it",
@@ -124,7 +116,7 @@ static void keep(hark_bus *bus, hark_event *e, int64_t attempts, const char *err
 
 bool hk_given_up_any(hark_bus *bus)
 {
-    hk_given_up *g = home_of(bus);
+    hk_given_up *g = home_of(bus, false);
     if (!g || hk_mark_get(&bus->read_only))
         return false;
     pthread_mutex_lock(&g->lock);
@@ -133,7 +125,7 @@ bool hk_given_up_any(hark_bus *bus)
     return any;
 }
 
-/* ---- announcing: with the writer's role ------------------------------------------------------- */
+/* ---- announcing: with the writer's role ------------------------------------------------------ */
 
 /* The outcome of an announcement; whoever has the writer's role calls it. */
 static void announced(hark_err err, const hark_receipt *receipt, void *ud)
@@ -209,7 +201,7 @@ static bool announce(hark_bus *bus, hk_given_up *g, given *x)
 
 void hk_given_up_turn(hark_bus *bus)
 {
-    hk_given_up *g = home_of(bus);
+    hk_given_up *g = home_of(bus, false);
     if (HK_LIKELY(!g) || hk_mark_get(&bus->read_only))
         return;
     bool failing = hk_mark_get(&bus->writer.last_failed_ns) != 0;
@@ -233,7 +225,7 @@ void hk_given_up_free(hark_bus *bus)
     bus->given_up = NULL;
 }
 
-/* ---- the call --------------------------------------------------------------------------------- */
+/* ---- the call -------------------------------------------------------------------------------- */
 
 /* One call under way. */
 typedef struct insistence {

@@ -8,8 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* ---- the announcement
- * -------------------------------------------------------------------------------- */
+/* ---- the announcement ------------------------------------------------------------------------ */
 
 /* Originals up to this size are part of the announcement. */
 enum { ORIGINAL_MAX = 64 << 10 };
@@ -46,7 +45,8 @@ static bool add_event(hk_buf *b, const hark_event *e)
     return true;
 }
 
-bool hk_obituary_json(const hk_obituary *o, hk_buf *ret)
+/* The data of such an event. False: none is to be made of it (it is one itself), or no memory. */
+static bool obituary_json(const hk_obituary *o, hk_buf *ret)
 {
     if (strcmp(hark_event_type(o->event), HK_DEAD_LETTER_TYPE) == 0)
         return false;
@@ -82,11 +82,12 @@ hk_request *hk_obituary_request(hark_bus *bus, const hk_obituary *o)
 {
     hk_buf json = {0};
     hk_request *r = NULL;
-    if (hk_obituary_json(o, &json)) {
+    if (obituary_json(o, &json)) {
         hark_event_spec spec = obituary_spec(o, &json);
-        hark_errinfo ei;
-        if (hk_request_inside(bus, &spec, hk_request_ignore, NULL, &r, &ei))
-            hk_log(HK_WARN, "a dead letter is not announced: %s", ei.text);
+        hark_errinfo ei = {0};
+        hark_err err = hk_request_inside(bus, &spec, hk_request_ignore, NULL, &r, &ei);
+        if (err)
+            hk_log(HK_WARN, "a dead letter is not announced: %s", hk_err_says(err, &ei));
     }
     hk_buf_free(&json);
     return r;
@@ -95,17 +96,17 @@ hk_request *hk_obituary_request(hark_bus *bus, const hk_obituary *o)
 void hk_obituary_publish(hark_bus *bus, const hk_obituary *o)
 {
     hk_buf json = {0};
-    if (hk_obituary_json(o, &json)) {
+    if (obituary_json(o, &json)) {
         hark_event_spec spec = obituary_spec(o, &json);
-        hark_errinfo ei;
-        if (hk_publish(bus, &spec, HK_PUB_INSIDE | HK_PUB_PAST_ALL, NULL, &ei))
-            hk_log(HK_WARN, "a dead letter is not announced: %s", ei.text);
+        hark_errinfo ei = {0};
+        hark_err err = hk_publish(bus, &spec, HK_PUB_INSIDE | HK_PUB_PAST_ALL, NULL, &ei);
+        if (err)
+            hk_log(HK_WARN, "a dead letter is not announced: %s", hk_err_says(err, &ei));
     }
     hk_buf_free(&json);
 }
 
-/* ---- listing
- * ----------------------------------------------------------------------------------------- */
+/* ---- listing --------------------------------------------------------------------------------- */
 
 typedef struct listing {
     hark_dead_fn fn;
@@ -142,8 +143,10 @@ static hark_err check_reason(const char *reason, hark_errinfo *ei)
 {
     static const char *const known[] = {"rejected", "max_attempts", "crash", "interrupted",
                                         "upcast"};
-    for (size_t i = 0; i < sizeof known / sizeof *known; i++)
-        if (!reason || strcmp(reason, known[i]) == 0)
+    if (!reason)
+        return HARK_OK;
+    for (size_t i = 0; i < HK_COUNTOF(known); i++)
+        if (strcmp(reason, known[i]) == 0)
             return HARK_OK;
     return hk_fail(
         ei, HARK_EINVAL,
@@ -179,10 +182,11 @@ static hark_err take_filter(const hark_dead_filter *given, hark_store_letters_qu
 static hark_err read_letters(hark_bus *bus, const hark_store_letters_query *q,
                              hark_store_letter_fn fn, void *ud, hark_errinfo *ei)
 {
-    pthread_rwlock_rdlock(&bus->store_lock);
-    hark_err err = bus->store_open ? bus->ops->letters(bus->store, q, fn, ud, ei)
-                                   : hk_fail(ei, HARK_ECLOSED, "the bus is closed");
-    pthread_rwlock_unlock(&bus->store_lock);
+    hark_err err = hk_store_enter(bus, ei);
+    if (err)
+        return err;
+    err = bus->ops->letters(bus->store, q, fn, ud, ei);
+    hk_store_leave(bus);
     return err;
 }
 
@@ -208,10 +212,11 @@ static hark_err check_consumer(hark_bus *bus, const char *name, hark_errinfo *ei
         hk_sub_release(s);
     if (x.found)
         return HARK_OK;
-    pthread_rwlock_rdlock(&bus->store_lock);
-    hark_err err = bus->store_open ? bus->ops->consumers(bus->store, is_sought, &x, ei)
-                                   : hk_fail(ei, HARK_ECLOSED, "the bus is closed");
-    pthread_rwlock_unlock(&bus->store_lock);
+    hark_err err = hk_store_enter(bus, ei);
+    if (err)
+        return err;
+    err = bus->ops->consumers(bus->store, is_sought, &x, ei);
+    hk_store_leave(bus);
     if (err || x.found)
         return err;
     return hk_fail(ei, HARK_ENOTFOUND,
@@ -252,16 +257,11 @@ static bool gather_place(void *ud, const hark_store_letter *l)
 static bool gather_attempt(void *ud, const hark_store_attempt *a)
 {
     gathered *g = ud;
-    if (g->n == g->cap) {
-        size_t cap = g->cap ? g->cap * 2 : 16;
-        hark_attempt *log = realloc(g->log, cap * sizeof *log);
-        if (!log) {
-            g->failed = true;
-            return false;
-        }
-        g->log = log;
-        g->cap = cap;
-    }
+    hark_attempt *log = hk_array_room(g->log, g->n, &g->cap, 16, sizeof *log);
+    g->failed = !log;
+    if (!log)
+        return false;
+    g->log = log;
     hark_attempt *to = &g->log[g->n++];
     *to = (hark_attempt){.number = a->number,
                          .started_ns = a->started_ns,
@@ -282,11 +282,11 @@ static hark_err gather(hark_bus *bus, const hark_store_letters_query *q, gathere
         return hk_fail(ei, HARK_ENOTFOUND,
                        "there is no dead letter %llu; hark_dead_letters lists them",
                        (unsigned long long)q->id);
-    pthread_rwlock_rdlock(&bus->store_lock);
-    err = bus->store_open
-              ? bus->ops->attempts(bus->store, g->consumer, g->sequence, gather_attempt, g, ei)
-              : hk_fail(ei, HARK_ECLOSED, "the bus is closed");
-    pthread_rwlock_unlock(&bus->store_lock);
+    err = hk_store_enter(bus, ei);
+    if (err)
+        return err;
+    err = bus->ops->attempts(bus->store, g->consumer, g->sequence, gather_attempt, g, ei);
+    hk_store_leave(bus);
     return !err && g->failed ? hk_fail(ei, HARK_ENOMEM, "no memory for the attempts") : err;
 }
 
@@ -314,8 +314,7 @@ hark_err hark_dead_letter_get(hark_bus *bus, uint64_t id, hark_dead_fn fn, void 
     return err;
 }
 
-/* ---- redriving and discarding
- * ------------------------------------------------------------------------ */
+/* ---- redriving and discarding ---------------------------------------------------------------- */
 
 enum { UNIT = 256 };
 
@@ -446,16 +445,11 @@ typedef struct ids {
 static bool add_id(void *ud, const hark_store_letter *l)
 {
     ids *x = ud;
-    if (x->n == x->cap) {
-        size_t cap = x->cap ? x->cap * 2 : UNIT;
-        uint64_t *list = realloc(x->list, cap * sizeof *list);
-        if (!list) {
-            x->failed = true;
-            return false;
-        }
-        x->list = list;
-        x->cap = cap;
-    }
+    uint64_t *list = hk_array_room(x->list, x->n, &x->cap, UNIT, sizeof *list);
+    x->failed = !list;
+    if (!list)
+        return false;
+    x->list = list;
     x->list[x->n++] = l->id;
     return true;
 }

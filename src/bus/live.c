@@ -90,8 +90,7 @@ void hk_live_free(hark_sub *s)
     free(s->live);
 }
 
-/* ---- the dispatcher's side
- * ------------------------------------------------------------------------- */
+/* ---- the dispatcher's side ------------------------------------------------------------------- */
 
 void hk_live_fall_behind(hark_sub *s)
 {
@@ -146,8 +145,7 @@ void hk_live_push(hark_sub *s, hark_event *e)
     }
 }
 
-/* ---- the reader's side
- * ------------------------------------------------------------------------------ */
+/* ---- the reader's side ----------------------------------------------------------------------- */
 
 typedef enum outcome { MORE, END, FAILED } outcome;
 
@@ -249,11 +247,6 @@ static hark_delivery *delivery_new(hark_sub *s)
     return d;
 }
 
-static bool may_deliver(hark_sub *s)
-{
-    return !hk_mark_get(&s->closed) && hk_bus_accepts(s->bus);
-}
-
 /* The next delivery into `d`: an event, or a stretch of the log that is gone. */
 static bool fill(hark_sub *s, hark_delivery *d)
 {
@@ -274,7 +267,7 @@ static bool fill(hark_sub *s, hark_delivery *d)
  * subscription of its own, unless a handler keeps it. */
 static hark_delivery *run_handlers(hark_sub *s, hark_delivery *d)
 {
-    while (d && may_deliver(s) && fill(s, d)) {
+    while (d && hk_sub_may_deliver(s) && fill(s, d)) {
         hark_event *e = d->event;
         hark_verdict v = s->fn(d, s->ud);
         hk_count_bump(&s->delivered, e != NULL);
@@ -294,7 +287,7 @@ static hark_delivery *run_handlers(hark_sub *s, hark_delivery *d)
 static bool something(hark_sub *s)
 {
     return hk_ring_count(s->live->ring) > 0 || hk_mark_get(&s->live->mode) == HK_BEHIND_RING ||
-           !may_deliver(s);
+           !hk_sub_may_deliver(s);
 }
 
 /* Watches the ring for a while. The time grows while watching pays, and shrinks while it does not. */
@@ -319,7 +312,7 @@ static bool watch(hark_sub *s)
 static void rest(hark_sub *s, bool trouble, int64_t timeout_ns)
 {
     unsigned seen = hk_bell_lie_down(&s->live->bell);
-    if (trouble ? may_deliver(s) : !something(s))
+    if (trouble ? hk_sub_may_deliver(s) : !something(s))
         hk_bell_sleep(&s->live->bell, seen, timeout_ns);
     hk_bell_get_up(&s->live->bell);
 }
@@ -336,9 +329,9 @@ static void *live_main(void *arg)
             d = delivery_new(s);
         do
             d = run_handlers(s, d);
-        while (d && may_deliver(s) && !s->live->recheck && watch(s));
+        while (d && hk_sub_may_deliver(s) && !s->live->recheck && watch(s));
         hk_bus_running(bus, -1);
-        if (!may_deliver(s))
+        if (!hk_sub_may_deliver(s))
             break;
         bool trouble = !d || s->live->recheck; /* no memory, or the log cannot be read just now */
         rest(s, trouble, trouble ? TROUBLE_NS : -1);
@@ -377,7 +370,7 @@ hark_err hk_live_next(hark_sub *s, int64_t timeout_ns, hark_delivery **ret)
 {
     int64_t deadline = timeout_ns < 0 ? 0 : hk_mono_ns() + timeout_ns;
     for (;;) {
-        if (!may_deliver(s))
+        if (!hk_sub_may_deliver(s))
             return HARK_ECLOSED;
         hark_delivery *d = calloc(1, sizeof *d);
         if (!d)

@@ -79,8 +79,7 @@ static void fill_receipt(hark_bus *bus, const hark_store_append *a, const char *
         memcpy(ret->id, id, len);
 }
 
-/* ---- direct stores
- * --------------------------------------------------------------------------------- */
+/* ---- direct stores --------------------------------------------------------------------------- */
 
 /* While there are waiting subscribers publishers append one by one, so that each sees whether the
  * one before filled a ring: whoever appends without that may be far ahead of dispatch. */
@@ -126,8 +125,7 @@ static hark_err append_direct(hark_bus *bus, const hark_event_spec *spec, unsign
     return err;
 }
 
-/* ---- through the writer
- * ------------------------------------------------------------------------------ */
+/* ---- through the writer ---------------------------------------------------------------------- */
 
 /* Room in the writer's queue, or a wait for it. */
 static hark_err take_room(hark_bus *bus, size_t n, size_t bytes, bool may_wait, hark_errinfo *ei)
@@ -255,8 +253,7 @@ static hark_err append_by_writer(hark_bus *bus, const hark_event_spec *spec, uns
     return err;
 }
 
-/* ---- the calls
- * --------------------------------------------------------------------------------------- */
+/* ---- the calls ------------------------------------------------------------------------------- */
 
 hark_err hk_publish(hark_bus *bus, const hark_event_spec *spec, unsigned flags, hark_receipt *ret,
                     hark_errinfo *ei)
@@ -327,8 +324,7 @@ void hk_request_ignore(hark_err err, const hark_receipt *receipt, void *ud)
     (void)err, (void)receipt, (void)ud;
 }
 
-/* ---- batches
- * ------------------------------------------------------------------------------------------ */
+/* ---- batches --------------------------------------------------------------------------------- */
 
 static void batch_free(hk_request *r, unsigned refs)
 {

@@ -20,7 +20,7 @@ uint64_t hk_bus_visible(hark_bus *bus)
     return now.last_sequence;
 }
 
-static void drop(hark_store_page *page)
+void hk_page_drop(hark_store_page *page)
 {
     while (page->n)
         hark_event_unref(page->events[--page->n]);
@@ -33,7 +33,7 @@ static bool from_tail(hark_bus *bus, const hark_store_query *q, hark_store_page 
         return false;
     hk_tail_read(&bus->tail, q, ret);
     if (ret->gap) { /* evicted while it was read */
-        drop(ret);
+        hk_page_drop(ret);
         return false;
     }
     return true;
@@ -46,10 +46,50 @@ hark_err hk_bus_read(hark_bus *bus, const hark_store_query *q, hark_store_page *
     ret->gap = 0;
     if (from_tail(bus, q, ret))
         return HARK_OK;
-    pthread_rwlock_rdlock(&bus->store_lock);
-    hark_err err = bus->store_open ? bus->ops->read(bus->store, q, ret, ei)
-                                   : hk_fail(ei, HARK_ECLOSED, "the bus is closed");
-    pthread_rwlock_unlock(&bus->store_lock);
+    hark_err err = hk_store_enter(bus, ei);
+    if (err)
+        return err;
+    err = bus->ops->read(bus->store, q, ret, ei);
+    hk_store_leave(bus);
+    return err;
+}
+
+hark_err hk_bus_read_one(hark_bus *bus, uint64_t seq, hark_event **ret, hark_errinfo *ei)
+{
+    const hark_store_query q = {.size = sizeof q, .after = seq - 1, .before = seq + 1, .limit = 1};
+    hark_store_page page = {.events = ret};
+    hark_err err = hk_bus_read(bus, &q, &page, ei);
+    if (err || page.n == 0)
+        *ret = NULL;
+    return err;
+}
+
+hark_err hk_bus_first(hark_bus *bus, const char *pattern, uint64_t after, hark_event **ret,
+                      hark_errinfo *ei)
+{
+    hark_store_query q = {.size = sizeof q, .pattern = pattern, .after = after, .limit = 1};
+    hark_store_page page = {.events = ret};
+    uint64_t visible = hk_bus_visible(bus);
+    *ret = NULL;
+    while (q.after < visible) {
+        hark_err err = hk_bus_read(bus, &q, &page, ei);
+        if (err || page.n > 0 || page.end || page.covered <= q.after)
+            return err;
+        q.after = page.covered;
+    }
+    return HARK_OK;
+}
+
+hark_err hk_bus_count(hark_bus *bus, const hark_store_query *q, uint64_t *ret, hark_errinfo *ei)
+{
+    *ret = 0;
+    if (q->before && q->before <= q->after + 1)
+        return HARK_OK;
+    hark_err err = hk_store_enter(bus, ei);
+    if (err)
+        return err;
+    err = bus->ops->count(bus->store, q, ret, ei);
+    hk_store_leave(bus);
     return err;
 }
 

@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* ---- the list --------------------------------------------------------------------------------- */
+/* ---- the list -------------------------------------------------------------------------------- */
 
 hk_replays *hk_replays_of(hark_bus *bus, bool make)
 {
@@ -159,7 +159,7 @@ uint64_t hk_replays_hold(hark_bus *bus)
     return hold;
 }
 
-/* ---- rows of the store ------------------------------------------------------------------------ */
+/* ---- rows of the store ----------------------------------------------------------------------- */
 
 void hk_replay_row_set(hk_replay_row *row, const hark_store_replay *r)
 {
@@ -177,10 +177,11 @@ void hk_replay_row_set(hk_replay_row *row, const hark_store_replay *r)
 
 hark_err hk_replay_rows(hark_bus *bus, hark_store_replay_fn fn, void *ud, hark_errinfo *ei)
 {
-    pthread_rwlock_rdlock(&bus->store_lock);
-    hark_err err = bus->store_open ? bus->ops->replays(bus->store, fn, ud, ei)
-                                   : hk_fail(ei, HARK_ECLOSED, "the bus is closed");
-    pthread_rwlock_unlock(&bus->store_lock);
+    hark_err err = hk_store_enter(bus, ei);
+    if (err)
+        return err;
+    err = bus->ops->replays(bus->store, fn, ud, ei);
+    hk_store_leave(bus);
     return err;
 }
 
@@ -245,20 +246,13 @@ hark_err hk_replay_save(hk_replay *r, hark_errinfo *ei)
 hark_err hk_replay_count(hark_bus *bus, const hark_store_replay *r, uint64_t first, uint64_t last,
                          uint64_t *ret, hark_errinfo *ei)
 {
-    *ret = 0;
-    if (first > last)
-        return HARK_OK;
     const hark_store_query q = {.size = sizeof q,
                                 .pattern = r->pattern,
                                 .after = first - 1,
                                 .before = last + 1,
                                 .from_ns = r->from_ns,
                                 .to_ns = r->to_ns};
-    pthread_rwlock_rdlock(&bus->store_lock);
-    hark_err err = bus->store_open ? bus->ops->count(bus->store, &q, ret, ei)
-                                   : hk_fail(ei, HARK_ECLOSED, "the bus is closed");
-    pthread_rwlock_unlock(&bus->store_lock);
-    return err;
+    return hk_bus_count(bus, &q, ret, ei);
 }
 
 hark_err hk_replay_missing(hark_bus *bus, const hark_store_replay *r, uint64_t *ret,
@@ -273,13 +267,7 @@ hark_err hk_replay_missing(hark_bus *bus, const hark_store_replay *r, uint64_t *
     return err;
 }
 
-/* ---- starting one ----------------------------------------------------------------------------- */
-
-static bool id_ok(const char *id)
-{
-    size_t n = strspn(id, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.:-");
-    return n > 0 && n <= 39 && id[n] == '\0';
-}
+/* ---- starting one ---------------------------------------------------------------------------- */
 
 static hark_err check(const hark_replay_opts *o, hark_handler_fn fn, const hark_replay_info *ret,
                       hark_errinfo *ei)
@@ -289,7 +277,7 @@ static hark_err check(const hark_replay_opts *o, hark_handler_fn fn, const hark_
     if (ret && ret->size != sizeof *ret)
         return hk_fail(ei, HARK_EINVAL, "hark_replay_info.size is %zu; set it to its sizeof",
                        ret->size);
-    if (o->id && !id_ok(o->id))
+    if (o->id && !hk_name_valid(o->id, 39))
         return hk_fail(ei, HARK_EINVAL,
                        "replay id '%.60s': 1 to 39 of letters, digits, '_', '.', ':', '-'", o->id);
     if (o->first > HARK_SEQ_MAX || (o->last && o->last < o->first))
@@ -375,22 +363,10 @@ static hark_err prepare(hk_replay *r, const hark_replay_opts *o, hark_errinfo *e
 /* Deliveries belong to a subscription; a replay's is on no list, has no name, and reads nothing. */
 static hark_sub *hidden_sub(hark_bus *bus, const char *pattern)
 {
-    hark_sub *s = hk_zalloc_lines(sizeof *s);
-    char *copy = hk_strdup(pattern);
-    if (!s || !copy) {
-        free(s);
-        free(copy);
-        return NULL;
-    }
-    hk_ref_init(&s->users, 1);
-    hk_ref_init(&s->holds, 1);
-    s->bus = bus;
-    s->pattern = copy;
-    hk_mark_set(&s->closed, 1);
-    hk_gate_init(&s->gate);
-    pthread_mutex_init(&s->end_lock, NULL);
-    hk_cond_init(&s->end_cond);
-    hk_bus_hold(bus);
+    const hark_sub_opts none = {.size = sizeof none};
+    hark_sub *s = hk_sub_new(bus, pattern, NULL, NULL, &none);
+    if (s)
+        hk_mark_set(&s->closed, 1);
     return s;
 }
 
@@ -401,9 +377,7 @@ static hark_err start(hk_replay *r, hark_errinfo *ei)
     r->sub = hidden_sub(r->bus, r->row.pattern);
     if (!r->sub)
         return hk_fail(ei, HARK_ENOMEM, "no memory for a replay");
-    hark_err err = hk_writer_start(r->bus);
-    if (!err)
-        err = hk_replay_put(r->bus, &r->row, ei);
+    hark_err err = hk_replay_put(r->bus, &r->row, ei);
     if (err)
         return err;
     pthread_mutex_lock(&rs->lock);

@@ -58,8 +58,8 @@ hk_replays *hk_replays_of(hark_bus *bus, bool make); /* NULL: there is none, or 
 hark_err hk_replay_take(hark_bus *bus, const char *id, hk_replay **ret, hark_errinfo *ei);
 void hk_replay_drop(hk_replay *r); /* off the list, its reference gone; wakes those who wait */
 void hk_replay_release(hk_replay *r);
-hk_replay *hk_replay_find(hark_bus *bus,
-                          const char *id); /* one that runs here, a reference; NULL */
+/* One that runs here, a reference; NULL. */
+hk_replay *hk_replay_find(hark_bus *bus, const char *id);
 void hk_replay_row_set(hk_replay_row *row, const hark_store_replay *r);
 /* Lists the store's rows. `fn` must not call the bus. */
 hark_err hk_replay_rows(hark_bus *bus, hark_store_replay_fn fn, void *ud, hark_errinfo *ei);

@@ -13,7 +13,7 @@
 /* How often the floor of a consumer is looked at while somebody waits for the end of its replay. */
 #define LOOK_NS (INT64_C(20) * 1000000)
 
-/* ---- one of ours ------------------------------------------------------------------------------ */
+/* ---- one of ours ----------------------------------------------------------------------------- */
 
 static void set_rate(hark_replay_info *ret, uint64_t done_here, int64_t ns)
 {
@@ -71,7 +71,7 @@ void hk_replay_look(hk_replay *r, hark_replay_info *ret)
     set_rate(ret, ret->done - r->done_before, now - r->since);
 }
 
-/* ---- consumers -------------------------------------------------------------------------------- */
+/* ---- consumers ------------------------------------------------------------------------------- */
 
 /* A consumer that is, or was last, replayed into. */
 typedef struct rerun {
@@ -87,28 +87,16 @@ typedef struct reruns {
     bool failed;
 } reruns;
 
-static bool reserve(reruns *x)
-{
-    if (x->n < x->cap)
-        return true;
-    size_t cap = x->cap ? x->cap * 2 : 4;
-    rerun *list = realloc(x->list, cap * sizeof *list);
-    if (list) {
-        x->list = list;
-        x->cap = cap;
-    }
-    return list != NULL;
-}
-
 static bool take_rerun(void *ud, const hark_store_consumer_row *row)
 {
     reruns *x = ud;
     if (!row->rerun.id[0] || (x->id && strcmp(x->id, row->rerun.id) != 0))
         return true;
-    if (!reserve(x)) {
-        x->failed = true;
+    rerun *list = hk_array_room(x->list, x->n, &x->cap, 4, sizeof *list);
+    x->failed = !list;
+    if (!list)
         return false;
-    }
+    x->list = list;
     rerun *r = &x->list[x->n++];
     *r = (rerun){.rerun = row->rerun, .floor = row->floor};
     (void)snprintf(r->consumer, sizeof r->consumer, "%s", row->name);
@@ -119,10 +107,11 @@ static bool take_rerun(void *ud, const hark_store_consumer_row *row)
 /* The caller frees the list, also after an error. */
 static hark_err list_reruns(hark_bus *bus, reruns *x, hark_errinfo *ei)
 {
-    pthread_rwlock_rdlock(&bus->store_lock);
-    hark_err err = bus->store_open ? bus->ops->consumers(bus->store, take_rerun, x, ei)
-                                   : hk_fail(ei, HARK_ECLOSED, "the bus is closed");
-    pthread_rwlock_unlock(&bus->store_lock);
+    hark_err err = hk_store_enter(bus, ei);
+    if (err)
+        return err;
+    err = bus->ops->consumers(bus->store, take_rerun, x, ei);
+    hk_store_leave(bus);
     if (!err && x->failed)
         err = hk_fail(ei, HARK_ENOMEM, "no memory for a list of replays");
     return err;
@@ -169,7 +158,7 @@ static hark_err look_at_rerun(hark_bus *bus, const rerun *r, hark_replay_info *r
     return err;
 }
 
-/* ---- getting one ------------------------------------------------------------------------------ */
+/* ---- getting one ----------------------------------------------------------------------------- */
 
 static hark_err check(hark_bus *bus, const char *call, const hark_replay_info *ret,
                       hark_errinfo *ei)
@@ -203,7 +192,7 @@ hark_err hark_replay_get(hark_bus *bus, const char *id, hark_replay_info *ret, h
     return err ? err : get(bus, id, ret, ei);
 }
 
-/* ---- waiting ---------------------------------------------------------------------------------- */
+/* ---- waiting --------------------------------------------------------------------------------- */
 
 static int64_t time_left(int64_t deadline)
 {
@@ -284,7 +273,7 @@ hark_err hark_replay_wait(hark_bus *bus, const char *id, int64_t timeout_ms, har
     return err;
 }
 
-/* ---- all of them ------------------------------------------------------------------------------ */
+/* ---- all of them ----------------------------------------------------------------------------- */
 
 typedef struct rows {
     hk_replay_row *list;
@@ -295,16 +284,11 @@ typedef struct rows {
 static bool take_row(void *ud, const hark_store_replay *r)
 {
     rows *x = ud;
-    if (x->n == x->cap) {
-        size_t cap = x->cap ? x->cap * 2 : 8;
-        hk_replay_row *list = realloc(x->list, cap * sizeof *list);
-        if (!list) {
-            x->failed = true;
-            return false;
-        }
-        x->list = list;
-        x->cap = cap;
-    }
+    hk_replay_row *list = hk_array_room(x->list, x->n, &x->cap, 8, sizeof *list);
+    x->failed = !list;
+    if (!list)
+        return false;
+    x->list = list;
     hk_replay_row *row = &x->list[x->n++];
     row->error[0] = '\0';
     hk_replay_row_set(row, r);
@@ -360,7 +344,7 @@ hark_err hark_replays(hark_bus *bus, bool (*fn)(const hark_replay_info *info, vo
     return err;
 }
 
-/* ---- cancelling ------------------------------------------------------------------------------- */
+/* ---- cancelling ------------------------------------------------------------------------------ */
 
 static hark_err has_ended(const char *id, hark_errinfo *ei)
 {
@@ -393,8 +377,6 @@ static hark_err cancel_stored(hark_bus *bus, const char *id, hark_errinfo *ei)
     if (!err && (row.r.state == HARK_REPLAYED || row.r.state == HARK_REPLAY_STOPPED))
         err = has_ended(id, ei);
     row.r.state = HARK_REPLAY_STOPPED;
-    if (!err)
-        err = hk_writer_start(bus);
     if (!err)
         err = hk_replay_put(bus, &row, ei);
     hk_replay_drop(taken);

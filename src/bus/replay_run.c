@@ -40,7 +40,7 @@ static void breaks(run *w, const char *what, uint64_t seq, int64_t times)
     w->broken = true;
 }
 
-/* ---- saving ----------------------------------------------------------------------------------- */
+/* ---- saving ---------------------------------------------------------------------------------- */
 
 static void save(run *w)
 {
@@ -51,7 +51,7 @@ static void save(run *w)
         w->unsaved = 0;
     else if (!w->save_failed && err != HARK_ECLOSED)
         hk_log(HK_WARN, "replay %s goes on, but where it stands is not stored: %s", w->r->row.id,
-               ei.text[0] ? ei.text : hark_err_text(err));
+               hk_err_says(err, &ei));
     w->save_failed = err != HARK_OK;
 }
 
@@ -62,7 +62,7 @@ static void save_if_due(run *w)
         save(w);
 }
 
-/* ---- waiting ---------------------------------------------------------------------------------- */
+/* ---- waiting --------------------------------------------------------------------------------- */
 
 /* Until then (mono), and saves meanwhile if that is due. False when the replay is to end. */
 static bool wait_until(run *w, int64_t until)
@@ -103,7 +103,7 @@ static bool pause_after(run *w, int64_t failures)
     return wait_until(w, hk_mono_ns() + ns);
 }
 
-/* ---- handing out ------------------------------------------------------------------------------ */
+/* ---- handing out ----------------------------------------------------------------------------- */
 
 static void note_error(run *w, const char *text)
 {
@@ -166,7 +166,7 @@ static bool hand_out(run *w, hark_event *e)
     return false;
 }
 
-/* ---- reading ---------------------------------------------------------------------------------- */
+/* ---- reading --------------------------------------------------------------------------------- */
 
 /* A read failed. False when the replay ends by it. */
 static bool try_reading_again(run *w, hark_err err, const hark_errinfo *ei)
@@ -176,7 +176,7 @@ static bool try_reading_again(run *w, hark_err err, const hark_errinfo *ei)
         (void)hk_mark_move(&r->how, HK_REPLAY_GOES, HK_REPLAY_DRAINED);
         return false;
     }
-    note_error(w, ei->text[0] ? ei->text : hark_err_text(err));
+    note_error(w, hk_err_says(err, ei));
     w->failures++;
     if (hark_err_class(err) != HARK_CLASS_TRANSIENT || w->failures > REPEATS) {
         breaks(w, "reading after", hk_mark_get(&r->position), w->failures);
@@ -191,9 +191,8 @@ static bool try_reading_again(run *w, hark_err err, const hark_errinfo *ei)
 static void note_gap(run *w, const hark_store_page *page)
 {
     hk_replay *r = w->r;
-    hark_errinfo ei;
     uint64_t left, covered = page->end ? r->row.r.last : page->covered;
-    if (hk_replay_count(r->bus, &r->row.r, covered + 1, r->row.r.last, &left, &ei) == HARK_OK)
+    if (hk_replay_count(r->bus, &r->row.r, covered + 1, r->row.r.last, &left, NULL) == HARK_OK)
         hk_mark_set(&r->missing, hk_replay_lost(&r->row.r, hk_count_get(&r->done), page->n + left));
 }
 
@@ -247,7 +246,7 @@ static bool one_page(run *w)
     return true;
 }
 
-/* ---- the end ---------------------------------------------------------------------------------- */
+/* ---- the end --------------------------------------------------------------------------------- */
 
 /* It has come to its end: what it was to hand out and did not is gone. */
 static void tell_missing(run *w)
@@ -307,7 +306,7 @@ static void save_end(run *w)
     if (!err)
         return;
     hk_log(HK_WARN, "replay %s: how it ended is not stored (%s); it can be gone on with", r->row.id,
-           ei.text[0] ? ei.text : hark_err_text(err));
+           hk_err_says(err, &ei));
     hk_replays *rs = hk_replays_of(r->bus, false);
     pthread_mutex_lock(&rs->lock);
     r->lost = true;

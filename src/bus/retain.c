@@ -39,7 +39,7 @@ typedef struct slice {
     hark_store_gap gaps[GAPS_MAX];
 } slice;
 
-/* ---- rules ------------------------------------------------------------------------------------ */
+/* ---- rules ----------------------------------------------------------------------------------- */
 
 static hk_retains *retains_of(hark_bus *bus, bool make)
 {
@@ -141,7 +141,7 @@ void hk_retains_free(hark_bus *bus)
     bus->retains = NULL;
 }
 
-/* ---- one slice -------------------------------------------------------------------------------- */
+/* ---- one slice ------------------------------------------------------------------------------- */
 
 /* Fills in what the first rule behind `number` asks for. HARK_ENOTFOUND: there is none. */
 static hark_err next_slice(hk_retains *rs, uint64_t number, slice *ret)
@@ -213,7 +213,7 @@ static void tell_consumers(hark_bus *bus, const slice *s)
     }
 }
 
-/* ---- between groups --------------------------------------------------------------------------- */
+/* ---- between groups -------------------------------------------------------------------------- */
 
 /* Is a pass under way, or due? */
 static bool begin_pass(hk_retains *rs, uint64_t *ret_at)
@@ -255,8 +255,7 @@ static void note_failure(hark_bus *bus, hk_retains *rs, hark_err err, const hark
 {
     hark_class class = hark_err_class(err);
     if (!rs->failed)
-        hk_log(HK_WARN, "retention removes nothing just now: %s",
-               ei->text[0] ? ei->text : hark_err_text(err));
+        hk_log(HK_WARN, "retention removes nothing just now: %s", hk_err_says(err, ei));
     rs->failed = true;
     if (class == HARK_CLASS_FATAL || class == HARK_CLASS_UNKNOWN)
         hk_mark_set(&bus->read_only, 1);
@@ -313,7 +312,7 @@ bool hk_retains_any(hark_bus *bus)
     return any;
 }
 
-/* ---- now -------------------------------------------------------------------------------------- */
+/* ---- now ------------------------------------------------------------------------------------- */
 
 static hark_err trim_job(hark_bus *bus, void *ud, hark_errinfo *ei)
 {

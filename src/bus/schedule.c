@@ -10,8 +10,7 @@
 
 enum { BY_DELAY = 1, TIME_GIVEN = 2 };
 
-/* ---- opening
- * ----------------------------------------------------------------------------------------- */
+/* ---- opening --------------------------------------------------------------------------------- */
 
 typedef struct loading {
     hk_writer *w;
@@ -46,8 +45,7 @@ void hk_schedules_close(hark_bus *bus)
     bus->writer.sched = NULL;
 }
 
-/* ---- what is due
- * ------------------------------------------------------------------------------------- */
+/* ---- what is due ----------------------------------------------------------------------------- */
 
 typedef struct firing {
     hark_bus *bus;
@@ -114,11 +112,11 @@ static bool take(hk_writer *w, hk_now now, uint64_t *ret_id)
 /* False: to be tried again. */
 static bool publish_due(hark_bus *bus, firing *f)
 {
-    hark_errinfo ei;
+    hark_errinfo ei = {0};
     hark_err err = bus->ops->schedules(bus->store, f->id, 0, true, fire, f, &ei);
     if (err == HARK_ECORRUPT) { /* it alone */
         hk_log(HK_ERROR, "schedule %llu cannot be published: %s", (unsigned long long)f->id,
-               ei.text);
+               hk_err_says(err, &ei));
         return true;
     }
     if (err || (f->err && hark_err_class(f->err) != HARK_CLASS_REFUSED))
@@ -157,8 +155,7 @@ int64_t hk_schedules_due(hark_bus *bus)
     return wait;
 }
 
-/* ---- the calls
- * --------------------------------------------------------------------------------------- */
+/* ---- the calls ------------------------------------------------------------------------------- */
 
 typedef struct adding {
     hark_store_schedule sch;
@@ -190,7 +187,7 @@ static hark_err set_due(hark_when when, hk_now now, adding *a, int64_t *ret_due,
     return HARK_OK;
 }
 
-/* Under the lock of `admin` no: the queue learns it after the commit; the writer looks again. */
+/* After the commit the queue learns it, and the writer looks again. */
 static hark_err queue(hark_bus *bus, const adding *a, int64_t due, hark_errinfo *ei)
 {
     hk_writer *w = &bus->writer;
@@ -283,9 +280,10 @@ hark_err hark_schedules(hark_bus *bus, bool (*fn)(const hark_schedule_info *info
     hark_err err = hk_may_operate(bus, "hark_schedules", ei);
     if (err)
         return err;
-    pthread_rwlock_rdlock(&bus->store_lock);
-    err = bus->store_open ? bus->ops->schedules(bus->store, 0, 0, true, list_one, &x, ei)
-                          : hk_fail(ei, HARK_ECLOSED, "the bus is closed");
-    pthread_rwlock_unlock(&bus->store_lock);
+    err = hk_store_enter(bus, ei);
+    if (err)
+        return err;
+    err = bus->ops->schedules(bus->store, 0, 0, true, list_one, &x, ei);
+    hk_store_leave(bus);
     return err;
 }

@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* ---- counting ---------------------------------------------------------------------------------- */
+/* ---- counting -------------------------------------------------------------------------------- */
 
 static hk_type_figures *first_type(hk_figures *f)
 {
@@ -76,7 +76,7 @@ void hk_figures_settled(hk_consumer *c, const hark_delivery *d, hk_now now)
     hk_rate_add(&c->figures.rate, now.mono, 1);
 }
 
-/* ---- reading ------------------------------------------------------------------------------------ */
+/* ---- reading --------------------------------------------------------------------------------- */
 
 static void read_latency(hk_hist *h, hark_latency *ret)
 {
@@ -136,7 +136,7 @@ hark_err hark_stats_types(hark_bus *bus, bool (*fn)(const hark_type_stats *s, vo
     return HARK_OK;
 }
 
-/* ---- consumers ---------------------------------------------------------------------------------- */
+/* ---- consumers ------------------------------------------------------------------------------- */
 
 static bool is_open(hark_sub *s)
 {
@@ -163,29 +163,11 @@ static hark_err take_consumers(hark_bus *bus, hark_sub ***ret, size_t *ret_n)
     return subs ? HARK_OK : HARK_ENOMEM;
 }
 
-hark_err hk_bus_first(hark_bus *bus, const char *pattern, uint64_t after, hark_event **ret,
-                      hark_errinfo *ei)
-{
-    hark_store_query q = {.size = sizeof q, .pattern = pattern, .after = after, .limit = 1};
-    hark_store_page page = {.events = ret};
-    uint64_t visible = hk_bus_visible(bus);
-    *ret = NULL;
-    while (q.after < visible) {
-        hark_err err = hk_bus_read(bus, &q, &page, ei);
-        if (err || page.n > 0 || page.end || page.covered <= q.after)
-            return err;
-        q.after = page.covered;
-    }
-    return HARK_OK;
-}
-
 /* When an event was recorded; 0 = it is not there. */
 static int64_t recorded_of(hark_bus *bus, uint64_t seq)
 {
     hark_event *e = NULL;
-    const hark_store_query q = {.size = sizeof q, .after = seq - 1, .before = seq + 1, .limit = 1};
-    hark_store_page page = {.events = &e};
-    if (hk_bus_read(bus, &q, &page, NULL) || page.n == 0)
+    if (hk_bus_read_one(bus, seq, &e, NULL) || !e)
         return 0;
     int64_t at = hark_event_recorded_ns(e);
     hark_event_unref(e);
@@ -215,9 +197,7 @@ static void read_consumer(hark_sub *s, int64_t mono, hark_consumer_stats *ret)
 {
     hk_consumer *c = s->consumer;
     hk_core_facts f;
-    pthread_mutex_lock(&c->lock);
-    hk_core_facts_get(c->core, &f);
-    pthread_mutex_unlock(&c->lock);
+    hk_consumer_facts(s, &f);
     *ret = (hark_consumer_stats){.consumer = s->name,
                                  .delivered = hk_count_get(&s->delivered),
                                  .acked = hk_count_get(&s->acked),

@@ -1,15 +1,8 @@
-/* sub.c: what live subscriptions and consumers have in common: subscribing, references, their end.
- */
+/* sub.c: what live subscriptions and consumers share: subscribing, references, their end. */
 #include "bus/bus_i.h"
 
 #include <stdlib.h>
 #include <string.h>
-
-static bool name_ok(const char *name)
-{
-    size_t n = strspn(name, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.:-");
-    return n > 0 && n <= 128 && name[n] == '\0';
-}
 
 static hark_err refuse(hark_errinfo *ei, const char *field, int64_t value, const char *allowed)
 {
@@ -52,7 +45,7 @@ static hark_err check(const char *pattern, const hark_sub_opts *o, hark_errinfo 
         return refuse(ei, "hold_ms", o->hold_ms, "1 or more, or -1 for no limit");
     if (o->handler_ms < -1)
         return refuse(ei, "handler_ms", o->handler_ms, "1 or more, or 0 for no limit");
-    if (o->consumer && !name_ok(o->consumer))
+    if (o->consumer && !hk_name_valid(o->consumer, 128))
         return hk_fail(ei, HARK_EINVAL,
                        "consumer name '%.140s': 1 to 128 of letters, digits, '_', '.', ':', '-'",
                        o->consumer);
@@ -74,8 +67,8 @@ static void sub_free(hark_sub *s)
     hk_bus_release(bus);
 }
 
-static hark_sub *sub_new(hark_bus *bus, const char *pattern, hark_handler_fn fn, void *ud,
-                         const hark_sub_opts *o)
+hark_sub *hk_sub_new(hark_bus *bus, const char *pattern, hark_handler_fn fn, void *ud,
+                     const hark_sub_opts *o)
 {
     hark_sub *s = hk_zalloc_lines(sizeof *s);
     char *copy = hk_strdup(pattern);
@@ -203,11 +196,11 @@ hark_err hark_subscribe(hark_bus *bus, const char *pattern, hark_handler_fn fn, 
         err = hk_fail(ei, HARK_EWRONGTHREAD, "registering a consumer would block this thread");
     if (err)
         return err;
-    hark_sub *s = sub_new(bus, pattern, fn, ud, &o);
+    hark_sub *s = hk_sub_new(bus, pattern, fn, ud, &o);
     if (!s)
         return hk_fail(ei, HARK_ENOMEM, "no memory for a subscription");
     if (o.consumer && !(s->name = hk_strdup(o.consumer)))
-        err = HARK_ENOMEM;
+        err = hk_fail(ei, HARK_ENOMEM, "no memory for consumer '%s'", o.consumer);
     hk_mark_set(&s->closed, HK_SUB_OPENING);
     if (!err)
         err = open_sub(s, &o, ei);
@@ -340,9 +333,7 @@ hark_err hark_sub_stats_get(hark_sub *s, hark_sub_stats *ret)
         ret->catching_up = hk_mark_get(&s->live->mode) == HK_BEHIND_RING;
     } else {
         hk_core_facts f;
-        pthread_mutex_lock(&s->consumer->lock);
-        hk_core_facts_get(s->consumer->core, &f);
-        pthread_mutex_unlock(&s->consumer->lock);
+        hk_consumer_facts(s, &f);
         ret->pending = f.in_memory + f.deferred;
         ret->position = f.floor;
     }

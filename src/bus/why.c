@@ -30,7 +30,7 @@ typedef struct facts {
     hk_now now;
 } facts;
 
-/* ---- deciding ------------------------------------------------------------------------------------ */
+/* ---- deciding -------------------------------------------------------------------------------- */
 
 static int64_t to_wall(const facts *f, int64_t mono)
 {
@@ -98,7 +98,7 @@ static hark_why_code judge(const facts *f)
     return c->deferred > 0 ? HARK_WHY_CATCHING_UP : HARK_WHY_IDLE; /* a row is being saved */
 }
 
-/* ---- saying it ----------------------------------------------------------------------------------- */
+/* ---- saying it ------------------------------------------------------------------------------- */
 
 /* Adds to the text; what does not fit is cut, at a character. */
 static void HARK_PRINTF(2, 3) say(hark_why_info *r, const char *fmt, ...)
@@ -374,7 +374,7 @@ static void tell(const facts *f, hark_why_code code, hark_why_info *r)
     tellers[code](f, r);
 }
 
-/* ---- gathering ------------------------------------------------------------------------------------ */
+/* ---- gathering ------------------------------------------------------------------------------- */
 
 /* A key of the core's, or of the store's, is only lent. */
 static const char *keep(const char *key, char ret[KEY_MAX])

@@ -89,7 +89,7 @@ static void refuse(hark_bus *bus, hk_work *work)
         hk_request_done(bus, (hk_request *)(void *)work, HARK_ECLOSED);
     } else if (work->kind == HK_JOB) {
         hk_job *job = (hk_job *)(void *)work;
-        job->err = HARK_ECLOSED;
+        job->err = hk_fail(job->ei, HARK_ECLOSED, "the bus is closed");
         hk_gate_open(&job->done);
     } else {
         hk_consumer_saved((hk_consumer *)(void *)work, HARK_ECLOSED);
