@@ -84,18 +84,6 @@ static void kill_ready(hk_core *c, hk_item *item, hk_now now)
     hk_core_give_up(c, item, hk_core_doom(c, item), now);
 }
 
-/* It and its lane, if it has one; NULL: no memory, and nothing is left of it. */
-static hk_item *item_in_lane(hk_core *c, uint64_t seq, const char *key)
-{
-    hk_lane *lane = key ? hk_lane_take(c, key) : NULL;
-    hk_item *item = key && !lane ? NULL : hk_item_new(c, seq);
-    if (item && lane)
-        hk_lane_append(lane, item);
-    else if (lane)
-        hk_lane_free_if_empty(c, lane);
-    return item;
-}
-
 hark_err hk_core_arrive(hk_core *c, uint64_t seq, const char *key, void *payload, hk_now now,
                         bool *ret_kept)
 {
@@ -103,11 +91,13 @@ hark_err hk_core_arrive(hk_core *c, uint64_t seq, const char *key, void *payload
     assert(seq > c->covered && (!c->open.last || seq > c->open.last->seq));
     if (hk_past_has(c, seq))
         return HARK_OK;
-    const hk_lane *lane = key ? hk_lane_find(c, key) : NULL;
-    bool waits = lane && hk_lane_waits(c, lane);
-    hk_item *item = item_in_lane(c, seq, key);
+    hk_lane *lane;
+    hk_item *item = hk_lane_item(c, seq, key, &lane);
     if (!item)
         return HARK_ENOMEM;
+    bool waits = lane && hk_lane_waits(c, lane);
+    if (lane)
+        hk_lane_append(lane, item);
     hk_past_lend(c, item);
     hk_item_open(c, item);
     if (waits) {

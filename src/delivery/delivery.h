@@ -66,8 +66,7 @@ void hk_core_free(hk_core *c);                  /* drops payloads */
  * policy `continue` are dropped too and their lanes go on. */
 hark_err hk_core_load(hk_core *c, const hark_store_consumer *state, hk_now now);
 
-/* ---- facts --------------------------------------------------------------------------------------
- */
+/* ---- facts ----------------------------------------------------------------------------------- */
 
 /* How many more events may arrive now. 0 = window or ledger full. */
 size_t hk_core_room(const hk_core *c);
@@ -117,8 +116,7 @@ void hk_core_end_replay(hk_core *c);
 /* A gap up to here was handed out. */
 void hk_core_gap_done(hk_core *c, uint64_t upto);
 
-/* ---- decisions ----------------------------------------------------------------------------------
- */
+/* ---- decisions ------------------------------------------------------------------------------- */
 
 typedef struct hk_started {
     hk_lease lease;
@@ -139,8 +137,7 @@ int64_t hk_core_due(const hk_core *c);
 hark_err hk_core_payload_set(hk_core *c, hk_lease lease, void *payload);
 void *hk_core_payload(const hk_core *c, hk_lease lease); /* NULL when stale */
 
-/* ---- saving -------------------------------------------------------------------------------------
- */
+/* ---- saving ---------------------------------------------------------------------------------- */
 
 /* What a commit must contain: everything that changed since the last one. */
 typedef enum hk_dirt { HK_CLEAN = 0, HK_DIRTY_LAZY, HK_DIRTY_URGENT } hk_dirt;
@@ -151,8 +148,7 @@ hark_err hk_core_collect(hk_core *c, hark_store_save *ret);
 /* The collected change was committed, or was not and will be collected again. */
 void hk_core_saved(hk_core *c, bool ok);
 
-/* ---- facts for people
- * ----------------------------------------------------------------------------- */
+/* ---- facts for people ------------------------------------------------------------------------ */
 
 /* Keys and pointers are the core's, good until it is stepped again. */
 typedef struct hk_core_facts {
@@ -178,15 +174,13 @@ void hk_core_facts_get(const hk_core *c, hk_core_facts *ret);
 /* The i-th running item's sequence, 0 past the end. */
 uint64_t hk_core_running(const hk_core *c, size_t i);
 
-/* ---- retry pauses, shared with hark_publish_with_retry -------------------------------------------
- */
+/* ---- retry pauses, shared with hark_publish_with_retry --------------------------------------- */
 
 /* Exponential backoff with full jitter: uniform in [0, min(most, first * 2^(n-1))], n from 1. *rng is
  * the state of the random numbers. */
 int64_t hk_backoff(int64_t first, int64_t most, int64_t n, uint64_t *rng);
 
-/* ---- the queue of scheduled publishes ------------------------------------------------------------
- */
+/* ---- the queue of scheduled publishes -------------------------------------------------------- */
 
 /* Which schedule is due. One that was given as a time goes by the wall clock, whatever becomes of
  * that; one that was given as a delay by the monotonic one. */

@@ -174,6 +174,8 @@ void hk_item_dirty(hk_core *c, hk_item *item);
 /* lane.c */
 hk_lane *hk_lane_find(const hk_core *c, const char *key);
 hk_lane *hk_lane_take(hk_core *c, const char *key); /* makes it if need be; NULL = no memory */
+/* A new item, and its lane, where it is not yet; NULL: no memory, and nothing is left of it. */
+hk_item *hk_lane_item(hk_core *c, uint64_t seq, const char *key, hk_lane **ret_lane);
 void hk_lane_append(hk_lane *lane, hk_item *item);
 void hk_lane_prepend(hk_lane *lane, hk_item *item);
 void hk_lane_insert(hk_lane *lane, hk_item *item); /* behind the head, in order of sequence */

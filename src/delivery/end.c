@@ -198,13 +198,10 @@ static void start_afresh(hk_item *item)
 
 static hk_item *redriven_new(hk_core *c, uint64_t seq, const char *key)
 {
-    hk_lane *lane = key ? hk_lane_take(c, key) : NULL;
-    hk_item *item = key && !lane ? NULL : hk_item_new(c, seq);
-    if (!item) {
-        if (lane)
-            hk_lane_free_if_empty(c, lane);
+    hk_lane *lane;
+    hk_item *item = hk_lane_item(c, seq, key, &lane);
+    if (!item)
         return NULL;
-    }
     hk_item_row(c, item);
     if (lane)
         hk_lane_insert(lane, item);

@@ -50,6 +50,15 @@ hk_lane *hk_lane_take(hk_core *c, const char *key)
     return lane;
 }
 
+hk_item *hk_lane_item(hk_core *c, uint64_t seq, const char *key, hk_lane **ret_lane)
+{
+    hk_lane *lane = *ret_lane = key ? hk_lane_take(c, key) : NULL;
+    hk_item *item = key && !lane ? NULL : hk_item_new(c, seq);
+    if (!item && lane)
+        hk_lane_free_if_empty(c, lane);
+    return item;
+}
+
 void hk_lane_append(hk_lane *lane, hk_item *item)
 {
     item->lane = lane;

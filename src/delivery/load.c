@@ -140,13 +140,10 @@ static void fill(hk_core *c, hk_item *item, const hark_store_row *row, hk_now no
 
 static hark_err load_row(hk_core *c, const hark_store_row *row, hk_now now)
 {
-    hk_lane *lane = row->key ? hk_lane_take(c, row->key) : NULL;
-    hk_item *item = row->key && !lane ? NULL : hk_item_new(c, row->sequence);
-    if (!item) {
-        if (lane)
-            hk_lane_free_if_empty(c, lane);
+    hk_lane *lane;
+    hk_item *item = hk_lane_item(c, row->sequence, row->key, &lane);
+    if (!item)
         return HARK_ENOMEM;
-    }
     fill(c, item, row, now);
     /* What was redriven while the lane was parked waits behind the dead letter, though it is older. */
     if (lane && row->state == HARK_ROW_DEAD && lane->first && lane->first->loaded != HARK_ROW_DEAD)

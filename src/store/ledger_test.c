@@ -8,8 +8,6 @@
 
 #include "store/store_test_i.h"
 
-enum { NOW, FIRST, SEQUENCE, TIME };
-
 static uint64_t start_at(fixture *f, const char *name, int64_t start, uint64_t sequence,
                          int64_t time)
 {
@@ -53,6 +51,7 @@ static void test_a_start_that_cannot_be_registers_nobody(void **state)
     hark_store_consumer c = consumer("c");
     c.start = 4;
     assert_err(f, HARK_EINVAL, load(f, &c));
+    assert_says(f, "4 is not a hark_start");
     c.start = SEQUENCE;
     c.start_sequence = HARK_SEQ_MAX + 1;
     assert_err(f, HARK_EINVAL, load(f, &c));
@@ -60,11 +59,20 @@ static void test_a_start_that_cannot_be_registers_nobody(void **state)
     assert_err(f, HARK_ENOTFOUND, load(f, &c));
 }
 
-static void test_the_first_registration_fixes_pattern_and_policy(void **state)
+static void test_the_first_registration_fixes_pattern_policy_and_start(void **state)
 {
     fixture *f = *state;
     hark_store_consumer c = consumer("c"), other = consumer("c");
     assert_ok(f, load(f, &c));
+    other.start = SEQUENCE;
+    other.start_sequence = 4;
+    assert_ok(f, load(f, &other));
+    assert_int_equal(other.ret_floor, 0);
+    hark_store_consumer_clear(&other);
+    other.policy = "{\"n\":1}";
+    assert_err(f, HARK_ECONFLICT, load(f, &other));
+    assert_says(f, "consumer c is registered for t with {}");
+    other.policy = "{}";
     other.pattern = "u";
     assert_err(f, HARK_ECONFLICT, load(f, &other));
     other.update = 1;
@@ -314,7 +322,8 @@ static void test_consumers_are_listed_by_name_with_what_they_have_open(void **st
                              {.sequence = 6, .state = HARK_ROW_PARKED, .key = "a"},
                              {.sequence = 7, .state = HARK_ROW_PARKED, .key = "a"},
                              {.sequence = 8, .state = HARK_ROW_PARKED, .key = "b"},
-                             {.sequence = 9, .state = HARK_ROW_COUNTS}};
+                             {.sequence = 9, .state = HARK_ROW_COUNTS},
+                             {.sequence = 10, .state = HARK_ROW_DEAD}};
     text t = {.n = 0}, first = {.most = 1};
     assert_string_equal("", consumers_text(f, &t));
     add_some(f, 3);
@@ -331,7 +340,7 @@ static void test_consumers_are_listed_by_name_with_what_they_have_open(void **st
     (void)save_of(f, "z");
     v = save_of(f, "a");
     write_ok(f, f->ops->consumer_pause(f->store, v.consumer, true, &f->ei));
-    assert_string_equal("a t {} 0/0 paused 0 0 0 0 0 0; m t {} 0/9 1 1 3 2 2 3; "
+    assert_string_equal("a t {} 0/0 paused 0 0 0 0 0 0; m t {} 0/9 1 1 3 3 3 3; "
                         "z t {} 0/0 0 0 0 0 0 0",
                         consumers_text(f, &t));
     assert_string_equal("a t {} 0/0 paused 0 0 0 0 0 0", consumers_text(f, &first));
@@ -373,7 +382,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         BOTH(test_a_new_consumer_starts_where_it_was_told_to),
         BOTH(test_a_start_that_cannot_be_registers_nobody),
-        BOTH(test_the_first_registration_fixes_pattern_and_policy),
+        BOTH(test_the_first_registration_fixes_pattern_policy_and_start),
         BOTH(test_looking_for_a_consumer_compares_nothing_and_registers_nobody),
         BOTH(test_state_comes_back_as_it_was_saved),
         BOTH(test_rows_are_replaced_and_dropped),

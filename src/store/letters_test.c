@@ -11,11 +11,19 @@
 
 /* ---- one letter -------------------------------------------------------------------------------- */
 
+typedef struct whole {
+    hark_event *event;
+    uint64_t id, consumer;
+} whole;
+
 static bool check_whole(void *ud, const hark_store_letter *l)
 {
-    const hark_event *e = ud;
+    const whole *w = ud;
+    const hark_event *e = w->event;
     size_t len = 0;
     hark_ext ext;
+    assert_int_equal(l->id, w->id);
+    assert_int_equal(l->consumer_id, w->consumer);
     assert_int_equal(l->sequence, 1);
     assert_int_equal(l->generation, 1);
     assert_string_equal(l->consumer, "c");
@@ -54,11 +62,12 @@ static hark_event *unusual_event(fixture *f)
     return event_at(f, seq);
 }
 
-static void test_a_dead_letter_keeps_all_that_is_known(void **state)
+/* Of an event with everything, a letter with everything. */
+static whole bury_whole(fixture *f)
 {
-    fixture *f = *state;
-    hark_event *e = unusual_event(f);
-    hark_store_dead d = {.event = e,
+    hark_store_save v = save_of(f, "c");
+    whole w = {.event = unusual_event(f), .consumer = v.consumer};
+    hark_store_dead d = {.event = w.event,
                          .reason = "crash",
                          .error = "signal 11",
                          .attempts = 4,
@@ -66,15 +75,22 @@ static void test_a_dead_letter_keeps_all_that_is_known(void **state)
                          .interruptions = 2,
                          .first_ns = 70,
                          .dead_ns = 80};
-    hark_store_save v = save_of(f, "c");
     v.dead = &d;
     v.n_dead = 1;
     save(f, &v);
+    w.id = d.ret_id;
+    return w;
+}
+
+static void test_a_dead_letter_keeps_all_that_is_known(void **state)
+{
+    fixture *f = *state;
+    whole w = bury_whole(f);
     restart(f);
-    const hark_store_letters_query q = {.size = sizeof q, .id = d.ret_id};
-    assert_ok(f, f->ops->letters(f->store, &q, check_whole, e, &f->ei));
-    assert_letters_of(f, "1 of c", .id = d.ret_id);
-    hark_event_unref(e);
+    const hark_store_letters_query q = {.size = sizeof q, .id = w.id};
+    assert_ok(f, f->ops->letters(f->store, &q, check_whole, &w, &f->ei));
+    assert_letters_of(f, "1 of c", .id = w.id);
+    hark_event_unref(w.event);
 }
 
 static bool check_bare(void *ud, const hark_store_letter *l)
@@ -109,23 +125,11 @@ static void test_what_is_not_known_stays_unknown(void **state)
 static void test_a_letter_outlives_what_the_log_keeps(void **state)
 {
     fixture *f = *state;
-    hark_event *e = unusual_event(f);
-    hark_store_letters_query q = {.size = sizeof q};
-    hark_store_dead d = {.event = e,
-                         .reason = "crash",
-                         .error = "signal 11",
-                         .attempts = 4,
-                         .crashes = 3,
-                         .interruptions = 2,
-                         .first_ns = 70,
-                         .dead_ns = 80};
-    hark_store_save v = save_of(f, "c");
-    v.dead = &d;
-    v.n_dead = 1;
-    save(f, &v);
+    const hark_store_letters_query q = {.size = sizeof q};
+    whole w = bury_whole(f);
     add_some(f, f->info.direct ? RETAINED + 1 : 1);
-    assert_ok(f, f->ops->letters(f->store, &q, check_whole, e, &f->ei));
-    hark_event_unref(e);
+    assert_ok(f, f->ops->letters(f->store, &q, check_whole, &w, &f->ei));
+    hark_event_unref(w.event);
 }
 
 /* ---- lists ------------------------------------------------------------------------------------- */
@@ -158,6 +162,10 @@ static void test_letters_are_listed_in_order_of_their_ids(void **state)
     assert_letters_of(f, "2 of b", .id = ids[2]);
     assert_letters_of(f, "", .id = ids[2], .after_id = ids[2]);
     assert_letters_of(f, "", .id = ids[3] + 1);
+    assert_letters_of(f, "2 of a", .consumer = "a", .after_id = ids[0]);
+    assert_letters_of(f, "2 of a", .consumer = "a", .state = HARK_LETTER_DEAD, .after_id = ids[0]);
+    assert_letters_of(f, "", .consumer = "a", .sequence = 1, .after_id = ids[0]);
+    assert_letters_of(f, "2 of b; 3 of b", .consumer = "b", .limit = 2);
 }
 
 static void test_filters_are_all_to_be_met(void **state)

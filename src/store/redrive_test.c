@@ -70,7 +70,7 @@ static void reset_to(fixture *f, const char *name, uint64_t sequence)
 {
     hark_store_reset r = {.size = sizeof r,
                           .consumer = save_of(f, name).consumer,
-                          .start = 2,
+                          .start = SEQUENCE,
                           .start_sequence = sequence};
     write_ok(f, f->ops->consumer_reset(f->store, &r, &f->ei));
 }
@@ -98,6 +98,15 @@ static void test_an_event_without_a_key_is_redriven_without_one(void **state)
     hark_store_letter_done done = redrive(f, bury(f, "c", 1, false));
     assert_done(f, &done, "c", 1, NULL, false);
     assert_fresh_row(f, "c", 1, NULL);
+}
+
+static void test_an_event_with_a_subject_only_is_redriven_in_the_lane_of_that(void **state)
+{
+    fixture *f = *state;
+    (void)add_spec(f, HARK_OPTS(hark_event_spec, .type = "t", .source = "/test", .subject = "s"));
+    hark_store_letter_done done = redrive(f, bury(f, "c", 1, false));
+    assert_done(f, &done, "c", 1, "s", false);
+    assert_fresh_row(f, "c", 1, "s");
 }
 
 static void test_the_head_of_a_parked_lane_is_redriven_in_its_place(void **state)
@@ -133,7 +142,9 @@ static void test_a_letter_is_redriven_once(void **state)
     add_some(f, 1);
     uint64_t id = bury(f, "c", 1, false);
     free(redrive(f, id).key);
+    restart(f);
     refuse_redrive(f, HARK_ECONFLICT, id);
+    assert_says(f, "dead letter 1 ");
     assert_letters(f, "1 of c redriven");
     assert_rows(f, "1 retry", "c");
 }
@@ -141,14 +152,17 @@ static void test_a_letter_is_redriven_once(void **state)
 static void test_an_event_that_is_being_retried_is_not_redriven(void **state)
 {
     fixture *f = *state;
-    add_some(f, 2);
+    add_some(f, 3);
     uint64_t retried = bury(f, "c", 1, false), behind = bury(f, "c", 2, false);
+    uint64_t parked = bury(f, "c", 3, false);
     put_row(f, "c", (hark_store_row){.sequence = 1, .state = HARK_ROW_RETRY, .due_ns = 9});
     put_row(f, "c", (hark_store_row){.sequence = 2, .state = HARK_ROW_BEHIND});
+    put_row(f, "c", (hark_store_row){.sequence = 3, .state = HARK_ROW_PARKED});
     refuse_redrive(f, HARK_ECONFLICT, retried);
     refuse_redrive(f, HARK_ECONFLICT, behind);
-    assert_rows(f, "1 retry; 2 behind", "c");
-    assert_letters_of(f, "1 of c; 2 of c", .state = HARK_LETTER_DEAD);
+    refuse_redrive(f, HARK_ECONFLICT, parked);
+    assert_rows(f, "1 retry; 2 behind; 3 parked", "c");
+    assert_letters_of(f, "1 of c; 2 of c; 3 of c", .state = HARK_LETTER_DEAD);
 }
 
 static void test_after_a_reset_the_consumer_comes_to_the_event_by_itself(void **state)
@@ -158,6 +172,7 @@ static void test_after_a_reset_the_consumer_comes_to_the_event_by_itself(void **
     uint64_t id = bury(f, "c", 1, true);
     reset_to(f, "c", 1);
     refuse_redrive(f, HARK_EAGAIN, id);
+    assert_says(f, "was reset and comes to sequence 1 by itself");
     assert_rows(f, "", "c");
     hark_store_save v = save_of(f, "c");
     v.floor = v.highest = 1; /* it came past it */
@@ -328,6 +343,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         BOTH(test_a_redriven_letter_is_an_open_row_that_begins_anew),
         BOTH(test_an_event_without_a_key_is_redriven_without_one),
+        BOTH(test_an_event_with_a_subject_only_is_redriven_in_the_lane_of_that),
         BOTH(test_the_head_of_a_parked_lane_is_redriven_in_its_place),
         BOTH(test_a_redriven_letter_goes_with_its_row),
         BOTH(test_a_letter_is_redriven_once),

@@ -9,8 +9,6 @@
 
 #include "store/store_test_i.h"
 
-enum { NOW, FIRST, SEQUENCE, TIME };
-
 static hark_store_reset reset_of(fixture *f, const char *name, int64_t start)
 {
     return (hark_store_reset){
@@ -130,6 +128,7 @@ static bool check_rerun(void *ud, const hark_store_consumer_row *row)
     assert_int_equal(row->rerun.upto, r->upto);
     assert_int_equal(row->rerun.rate, r->rate);
     assert_int_equal(row->rerun.started_ns, r->started_ns);
+    assert_int_equal(row->rerun.settled, r->settled);
     return true;
 }
 
@@ -177,6 +176,42 @@ static void test_a_reset_beyond_all_that_was_delivered_replays_nothing(void **st
     r = start_replay(f, 6);
     assert_int_equal(r.rerun.from, 6);
     assert_int_equal(r.rerun.upto, 6);
+}
+
+static void test_a_replay_knows_up_to_where_all_was_settled(void **state)
+{
+    fixture *f = *state;
+    work_a_while(f);
+    hark_store_reset r = start_replay(f, 1);
+    assert_int_equal(r.rerun.settled, 2);
+    r = start_replay(f, 1); /* it had not come as far again */
+    assert_int_equal(r.rerun.settled, 2);
+    assert_rerun(f, r.rerun);
+    hark_store_row open = {.sequence = 4, .state = HARK_ROW_RETRY};
+    hark_store_save v = save_of(f, "c");
+    v.floor = 6;
+    v.put = &open;
+    v.n_put = 1;
+    save(f, &v);
+    r = start_replay(f, 1); /* the row is below the floor */
+    assert_int_equal(r.rerun.settled, 3);
+    restart(f);
+    assert_rerun(f, r.rerun);
+}
+
+static void test_a_replay_knows_of_deliveries_that_were_not_saved(void **state)
+{
+    fixture *f = *state;
+    work_a_while(f);
+    hark_store_reset r = reset_of(f, "c", FIRST);
+    r.rerun = (hark_store_rerun){.id = "again"};
+    r.reached = 9;
+    reset(f, &r);
+    assert_int_equal(r.rerun.upto, 9);
+    r.reached = 3; /* less than what is known */
+    reset(f, &r);
+    assert_int_equal(r.rerun.upto, 9);
+    assert_int_equal(save_of(f, "c").highest, 9);
 }
 
 static void test_a_plain_reset_ends_a_replay(void **state)
@@ -253,6 +288,8 @@ int main(void)
         BOTH(test_other_consumers_go_on),
         BOTH(test_a_replay_goes_from_the_start_to_the_highest_delivered),
         BOTH(test_a_reset_beyond_all_that_was_delivered_replays_nothing),
+        BOTH(test_a_replay_knows_up_to_where_all_was_settled),
+        BOTH(test_a_replay_knows_of_deliveries_that_were_not_saved),
         BOTH(test_a_plain_reset_ends_a_replay),
         BOTH(test_ending_a_replay_keeps_all_else),
         BOTH(test_what_was_being_redriven_is_a_dead_letter_again),

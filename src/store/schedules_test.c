@@ -143,6 +143,7 @@ static void test_a_group_looks_up_one_schedule(void **state)
     assert_schedules(f, "a", a.id, 0);
     assert_schedules(f, "", sch.id + 1, 0);
     commit(f);
+    assert_schedules(f, "b", sch.id, 0);
     hark_event_unref(sch.event);
 }
 
@@ -204,6 +205,8 @@ static void test_other_content_under_a_waiting_id_is_a_conflict(void **state)
     added a = {.sequence = 0};
     (void)schedule(f, "a");
     assert_err(f, HARK_ECONFLICT, try_add(f, "a", "/test", "2", &a));
+    assert_says(f, "id a and source /test is");
+    assert_says(f, "schedule 1 with other content");
     assert_schedules(f, "a", 0, 0);
 }
 
@@ -221,6 +224,7 @@ static void test_an_event_of_the_log_is_not_scheduled(void **state)
     added a = schedule(f, "a");
     assert_true(a.duplicate);
     assert_int_equal(a.sequence, 2);
+    assert_int_equal(a.id, 0);
     assert_schedules(f, "", 0, 0);
 }
 
@@ -230,6 +234,7 @@ static void test_other_content_under_an_id_of_the_log_is_a_conflict(void **state
     added a = {.sequence = 0};
     publish(f, "a", "2");
     assert_err(f, HARK_ECONFLICT, try_add(f, "a", "/test", "1", &a));
+    assert_says(f, "at sequence 1 with other content");
     assert_schedules(f, "", 0, 0);
 }
 

@@ -49,6 +49,12 @@ typedef struct fixture {
             fail_msg("%s: %s without a text", #call, hark_err_name(err_));                         \
     } while (0)
 
+#define assert_says(f, part)                                                                       \
+    do {                                                                                           \
+        if (!strstr((f)->ei.text, part))                                                           \
+            fail_msg("expected '%s' in: %s", part, (f)->ei.text);                                  \
+    } while (0)
+
 /* ---- a log ------------------------------------------------------------------------------------- */
 
 static inline void drop_events(void *ud, hark_event *const *events, size_t n)
@@ -180,13 +186,15 @@ static inline hark_event *event_at(fixture *f, uint64_t seq)
 
 /* ---- consumers --------------------------------------------------------------------------------- */
 
+enum { NOW, FIRST, SEQUENCE, TIME }; /* hark_start */
+
 static inline hark_store_consumer consumer(const char *name)
 {
     return (hark_store_consumer){.size = sizeof(hark_store_consumer),
                                  .name = name,
                                  .pattern = "t",
                                  .policy = "{}",
-                                 .start = 1};
+                                 .start = FIRST};
 }
 
 static inline hark_err load(fixture *f, hark_store_consumer *c)

@@ -90,7 +90,8 @@ static hark_err start_floor(hark_store *s, int64_t start, uint64_t sequence, int
         *ret = seek_time(s, time_ns, visible) - 1;
         return HARK_OK;
     default:
-        return hk_fail(ei, HARK_EINVAL, "start %lld is not a hark_start", (long long)start);
+        return hk_fail(ei, HARK_EINVAL, "start %lld is not a hark_start; give one of <hark/bus.h>",
+                       (long long)start);
     }
 }
 

@@ -23,11 +23,21 @@ void hk_mem_index_free(hk_mem_index *x)
     pthread_mutex_destroy(&x->lock);
 }
 
-static size_t head_of(const hk_mem_index *x, const hark_event *e)
+uint64_t hk_mem_id_hash(const hark_event *e)
 {
     const char *id = hark_event_id(e), *source = hark_event_source(e);
-    uint64_t h = hk_hash(id, strlen(id)) ^ hk_hash(source, strlen(source)) * 31;
-    return (size_t)h & (2 * x->mask + 1);
+    return hk_hash(id, strlen(id)) ^ hk_hash(source, strlen(source)) * 31;
+}
+
+bool hk_mem_same_id(const hark_event *a, const hark_event *b)
+{
+    return strcmp(hark_event_id(a), hark_event_id(b)) == 0 &&
+           strcmp(hark_event_source(a), hark_event_source(b)) == 0;
+}
+
+static size_t head_of(const hk_mem_index *x, const hark_event *e)
+{
+    return (size_t)hk_mem_id_hash(e) & (2 * x->mask + 1);
 }
 
 hark_err hk_mem_index_update(hark_store *s)
@@ -64,8 +74,7 @@ hark_event *hk_mem_index_find(hark_store *s, const hark_event *e)
     uint64_t oldest = hk_mark_get(&s->tail.oldest), last = UINT64_MAX;
     for (uint64_t seq = x->heads[head_of(x, e)]; seq >= oldest && seq != 0 && seq < last;) {
         hark_event *other = hk_tail_get(&s->tail, seq);
-        if (other && strcmp(hark_event_id(other), hark_event_id(e)) == 0 &&
-            strcmp(hark_event_source(other), hark_event_source(e)) == 0)
+        if (other && hk_mem_same_id(other, e))
             return other;
         hark_event_unref(other);
         last = seq;

@@ -157,12 +157,6 @@ uint64_t hk_mem_wait_visible(hark_store *s)
     return hk_mark_get(&s->tail.visible);
 }
 
-static bool same(const hark_event *a, const hark_event *b)
-{
-    return strcmp(hark_event_id(a), hark_event_id(b)) == 0 &&
-           strcmp(hark_event_source(a), hark_event_source(b)) == 0;
-}
-
 /* What item repeats, if anything: an event of the log or an earlier item of its unit. */
 static hark_err find_repeated(hark_store *s, hark_store_append *items, size_t i, uint64_t *ret_seq,
                               size_t *ret_item, hark_errinfo *ei)
@@ -173,7 +167,7 @@ static hark_err find_repeated(hark_store *s, hark_store_append *items, size_t i,
     *ret_seq = other ? hark_event_sequence(other) : 0;
     *ret_item = i;
     for (size_t k = 0; !other && k < i; k++)
-        if (!items[k].fresh_id && same(items[k].event, a->event)) {
+        if (!items[k].fresh_id && hk_mem_same_id(items[k].event, a->event)) {
             other = hark_event_ref(items[k].event);
             *ret_item = k;
         }

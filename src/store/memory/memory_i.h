@@ -32,7 +32,9 @@ struct hark_store {
  * sequence of it. Not under the ledger's lock. */
 uint64_t hk_mem_wait_visible(hark_store *s);
 
-/* dedupe.c */
+/* dedupe.c: events are the same by source and id */
+uint64_t hk_mem_id_hash(const hark_event *e);
+bool hk_mem_same_id(const hark_event *a, const hark_event *b);
 void hk_mem_index_init(hk_mem_index *x, size_t capacity);
 void hk_mem_index_free(hk_mem_index *x);
 /* Under the lock. Finds an event with this source and id among those retained: a reference. */

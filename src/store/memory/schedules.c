@@ -5,18 +5,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-static uint64_t hash_of(const hark_event *e)
-{
-    const char *id = hark_event_id(e), *source = hark_event_source(e);
-    return hk_hash(id, strlen(id)) ^ hk_hash(source, strlen(source)) * 31;
-}
-
-static bool same(const hark_event *a, const hark_event *b)
-{
-    return strcmp(hark_event_id(a), hark_event_id(b)) == 0 &&
-           strcmp(hark_event_source(a), hark_event_source(b)) == 0;
-}
-
 static hark_err conflict(const hark_event *e, const char *where, uint64_t number, hark_errinfo *ei)
 {
     return hk_fail(ei, HARK_ECONFLICT,
@@ -53,8 +41,8 @@ static hark_err find_in_log(hark_store *s, const hark_store_schedule *sch, uint6
 
 static hk_mem_schedule *find_waiting(const hk_mem_ledger *g, const hark_event *e)
 {
-    hk_mem_schedule *m = hk_mem_map_find(&g->by_event, hash_of(e));
-    while (m && !same(m->s.event, e))
+    hk_mem_schedule *m = hk_mem_map_find(&g->by_event, hk_mem_id_hash(e));
+    while (m && !hk_mem_same_id(m->s.event, e))
         m = m->same;
     return m;
 }
@@ -69,7 +57,7 @@ static hark_err keep(hk_mem_ledger *g, hark_store_schedule *sch, hark_errinfo *e
         return hk_fail(ei, HARK_ENOMEM, "no memory for a schedule");
     }
     sch->id = ++g->last_schedule;
-    uint64_t hash = hash_of(sch->event);
+    uint64_t hash = hk_mem_id_hash(sch->event);
     *m = (hk_mem_schedule){.s = *sch, .hash = hash, .same = hk_mem_map_find(&g->by_event, hash)};
     m->s.event = hark_event_ref(sch->event);
     hk_mem_map_put(&g->by_event, hash, m);

@@ -143,8 +143,9 @@ hark_err hk_conn_run(hk_conn *c, sqlite3_stmt *st, const char *doing, hark_errin
 
 hark_err hk_conn_do(hk_conn *c, hk_sql which, const char *doing, hark_errinfo *ei)
 {
-    sqlite3_stmt *st = hk_conn_stmt(c, which, ei);
-    return st ? hk_conn_run(c, st, doing, ei) : hk_sqlite_err(sqlite3_extended_errcode(c->db));
+    sqlite3_stmt *st;
+    hark_err err = hk_conn_get(c, which, &st, ei);
+    return err ? err : hk_conn_run(c, st, doing, ei);
 }
 
 hark_err hk_conn_exec(hk_conn *c, const char *sql, const char *doing, hark_errinfo *ei)
@@ -162,5 +163,16 @@ hark_err hk_conn_int(hk_conn *c, sqlite3_stmt *st, int64_t none, int64_t *ret, h
         *ret =
             row && sqlite3_column_type(st, 0) != SQLITE_NULL ? sqlite3_column_int64(st, 0) : none;
     sqlite3_reset(st);
+    return err;
+}
+
+hark_err hk_conn_number(hk_conn *c, hk_sql which, uint64_t *ret, hark_errinfo *ei)
+{
+    sqlite3_stmt *st;
+    int64_t n = 0;
+    hark_err err = hk_conn_get(c, which, &st, ei);
+    if (!err)
+        err = hk_conn_int(c, st, 0, &n, ei);
+    *ret = (uint64_t)n;
     return err;
 }

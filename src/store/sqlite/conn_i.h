@@ -138,6 +138,8 @@ hark_err hk_conn_step(hk_conn *c, sqlite3_stmt *st, bool *ret_row, const char *d
 hark_err hk_conn_exec(hk_conn *c, const char *sql, const char *doing, hark_errinfo *ei);
 /* One integer, or `none` when there is no row or it is NULL. */
 hark_err hk_conn_int(hk_conn *c, sqlite3_stmt *st, int64_t none, int64_t *ret, hark_errinfo *ei);
+/* Likewise of a statement without parameters; 0 for none. */
+hark_err hk_conn_number(hk_conn *c, hk_sql which, uint64_t *ret, hark_errinfo *ei);
 
 /* The connection's last error as ours, its text naming the file and a way out. */
 hark_err hk_conn_fail(hk_conn *c, const char *doing, hark_errinfo *ei);

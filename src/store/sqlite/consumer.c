@@ -10,31 +10,13 @@
 enum { START_NOW, START_FIRST, START_SEQUENCE, START_TIME };
 
 /* Columns of HK_SQL_CONSUMER_FIND. */
-enum {
-    C_ID,
-    C_PATTERN,
-    C_POLICY,
-    C_CREATED,
-    C_GENERATION,
-    C_FLOOR,
-    C_HIGHEST,
-    C_SETTLED,
-    C_PAUSED,
-    C_RERUN
-};
+enum { C_ID, C_PATTERN, C_POLICY, C_GENERATION, C_FLOOR, C_HIGHEST, C_SETTLED, C_PAUSED, C_RERUN };
 
 /* Columns of HK_SQL_DELIVERIES. */
 enum { D_SEQ, D_STATE, D_ATTEMPTS, D_CRASHES, D_INTERRUPTIONS, D_DUE, D_FIRST, D_KEY, D_ERROR };
 
-static hark_err number(hark_store *s, hk_sql which, int64_t *ret, hark_errinfo *ei)
-{
-    sqlite3_stmt *st = hk_conn_stmt(&s->conn, which, ei);
-    return st ? hk_conn_int(&s->conn, st, 0, ret, ei) : HARK_ESTORE;
-}
-
 hark_err hk_start_floor(hark_store *s, const hk_start *at, uint64_t *ret, hark_errinfo *ei)
 {
-    int64_t first = 0;
     uint64_t begin = 0;
     hark_err err = HARK_OK;
     *ret = s->now.last;
@@ -43,21 +25,23 @@ hark_err hk_start_floor(hark_store *s, const hk_start *at, uint64_t *ret, hark_e
         return HARK_OK;
     case START_SEQUENCE:
         if (at->sequence > HARK_SEQ_MAX)
-            return hk_fail(ei, HARK_EINVAL, "consumer %s: start_sequence is over 2^53 - 1",
-                           at->name);
+            return hk_fail(
+                ei, HARK_EINVAL,
+                "consumer %s: start_sequence %llu is over 2^53 - 1, the highest that there can be",
+                at->name, (unsigned long long)at->sequence);
         *ret = at->sequence ? at->sequence - 1 : 0;
         return HARK_OK;
     case START_FIRST:
     case START_TIME:
-        err = number(s, HK_SQL_FIRST_SEQ, &first, ei);
+        err = hk_conn_number(&s->conn, HK_SQL_FIRST_SEQ, &begin, ei);
         break;
     default:
-        return hk_fail(ei, HARK_EINVAL, "consumer %s: %lld is not a hark_start", at->name,
-                       (long long)at->start);
+        return hk_fail(ei, HARK_EINVAL,
+                       "consumer %s: start %lld is not a hark_start; give one of <hark/bus.h>",
+                       at->name, (long long)at->start);
     }
-    if (err || first == 0)
+    if (err || begin == 0)
         return err;
-    begin = (uint64_t)first;
     if (at->start == START_TIME)
         err = hk_seek_time(&s->conn, at->time_ns, begin, s->now.last, &begin, ei);
     *ret = begin - 1;
@@ -86,12 +70,14 @@ static hark_err no_memory(const hark_store_consumer *c, hark_errinfo *ei)
 
 static hark_err add(hark_store *s, hark_store_consumer *c, hark_errinfo *ei)
 {
+    sqlite3_stmt *st;
     uint64_t floor;
     hk_start at = {c->name, c->start, c->start_sequence, c->start_time_ns};
     hark_err err = hk_start_floor(s, &at, &floor, ei);
-    sqlite3_stmt *st = err ? NULL : hk_conn_stmt(&s->conn, HK_SQL_CONSUMER_ADD, ei);
-    if (!st)
-        return err ? err : HARK_ESTORE;
+    if (!err)
+        err = hk_conn_get(&s->conn, HK_SQL_CONSUMER_ADD, &st, ei);
+    if (err)
+        return err;
     hk_bind_str(st, 1, c->name);
     hk_bind_str(st, 2, c->pattern);
     hk_bind_str(st, 3, c->policy);
@@ -176,11 +162,12 @@ static bool room_for_row(hark_store_consumer *c, size_t *cap)
 
 static hark_err load_rows(hark_store *s, hark_store_consumer *c, hark_errinfo *ei)
 {
-    sqlite3_stmt *st = hk_conn_stmt(&s->conn, HK_SQL_DELIVERIES, ei);
-    hark_err err = st ? HARK_OK : HARK_ESTORE;
+    sqlite3_stmt *st;
     size_t cap = 0;
-    if (st)
-        sqlite3_bind_int64(st, 1, (int64_t)c->ret_id);
+    hark_err err = hk_conn_get(&s->conn, HK_SQL_DELIVERIES, &st, ei);
+    if (err)
+        return err;
+    sqlite3_bind_int64(st, 1, (int64_t)c->ret_id);
     while (!err) {
         bool row;
         err = hk_conn_step(&s->conn, st, &row, "loading a consumer", ei);
@@ -212,9 +199,10 @@ static hark_err load_gap(hark_store *s, hark_store_consumer *c, hark_errinfo *ei
 
 static hark_err update(hark_store *s, const hark_store_consumer *c, hark_errinfo *ei)
 {
-    sqlite3_stmt *st = hk_conn_stmt(&s->conn, HK_SQL_CONSUMER_UPDATE, ei);
-    if (!st)
-        return HARK_ESTORE;
+    sqlite3_stmt *st;
+    hark_err err = hk_conn_get(&s->conn, HK_SQL_CONSUMER_UPDATE, &st, ei);
+    if (err)
+        return err;
     sqlite3_bind_int64(st, 1, (int64_t)c->ret_id);
     hk_bind_str(st, 2, c->pattern);
     hk_bind_str(st, 3, c->policy);

@@ -7,8 +7,7 @@
 
 #define SLICE 65536 /* index entries */
 
-/* ---- the types of a pattern --------------------------------------------------------------------
- */
+/* ---- the types of a pattern ------------------------------------------------------------------ */
 
 typedef struct type_ids {
     const char *pattern;
@@ -74,8 +73,7 @@ hark_err hk_type_ids(hark_store *s, const char *pattern, int64_t **ret, size_t *
     return HARK_OK;
 }
 
-/* ---- counting ----------------------------------------------------------------------------------
- */
+/* ---- counting -------------------------------------------------------------------------------- */
 
 typedef struct counting {
     const hark_store_query *q;
@@ -87,48 +85,16 @@ typedef struct counting {
     bool done;
 } counting;
 
-static hark_err number(hk_conn *c, hk_sql which, uint64_t *ret, hark_errinfo *ei)
-{
-    sqlite3_stmt *st;
-    int64_t n = 0;
-    hark_err err = hk_conn_get(c, which, &st, ei);
-    if (!err)
-        err = hk_conn_int(c, st, 0, &n, ei);
-    *ret = (uint64_t)n;
-    return err;
-}
-
-static hark_err set_times(hk_conn *conn, counting *c, uint64_t first, uint64_t last,
-                          hark_errinfo *ei)
-{
-    const hark_store_query *q = c->q;
-    uint64_t at = 0;
-    hark_err err = HARK_OK;
-    if (q->from_ns) {
-        err = hk_seek_time(conn, q->from_ns, first, last, &at, ei);
-        if (!err && at > c->low)
-            c->low = at;
-    }
-    if (!err && q->to_ns) {
-        err = hk_seek_time(conn, q->to_ns, first, last, &at, ei);
-        if (!err && at <= c->high)
-            c->high = at - 1;
-    }
-    return err;
-}
-
 static hark_err set_bounds(hk_reader *r, void *ud, hark_errinfo *ei)
 {
     counting *c = ud;
     const hark_store_query *q = c->q;
     uint64_t first = 0, last = 0;
-    hark_err err = number(&r->conn, HK_SQL_FIRST_SEQ, &first, ei);
+    hark_err err = hk_conn_number(&r->conn, HK_SQL_FIRST_SEQ, &first, ei);
     if (!err && first)
-        err = number(&r->conn, HK_SQL_LAST_SEQ, &last, ei);
-    c->low = q->after < HARK_SEQ_MAX ? q->after + 1 : HARK_SEQ_MAX;
-    c->high = q->before && q->before <= last ? q->before - 1 : last;
-    if (!err && first)
-        err = set_times(&r->conn, c, first, last, ei);
+        err = hk_conn_number(&r->conn, HK_SQL_LAST_SEQ, &last, ei);
+    if (!err)
+        err = hk_seek_bounds(&r->conn, q, first, last, &c->low, &c->high, ei);
     c->done = c->low > c->high || c->n_types == 0;
     c->at = (int64_t)c->low;
     c->to = (int64_t)c->high;

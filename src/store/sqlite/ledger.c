@@ -4,10 +4,11 @@
 
 static hark_err save_state(hark_store *s, const hark_store_save *v, hark_errinfo *ei)
 {
-    sqlite3_stmt *st = hk_conn_stmt(&s->conn, HK_SQL_CONSUMER_SAVE, ei);
+    sqlite3_stmt *st;
     hk_buf settled = {0};
-    if (!st)
-        return HARK_ESTORE;
+    hark_err err = hk_conn_get(&s->conn, HK_SQL_CONSUMER_SAVE, &st, ei);
+    if (err)
+        return err;
     hk_ranges_encode(v->floor, v->settled, v->n_settled, &settled);
     if (settled.failed) {
         hk_buf_free(&settled);
@@ -18,7 +19,7 @@ static hark_err save_state(hark_store *s, const hark_store_save *v, hark_errinfo
     sqlite3_bind_int64(st, 3, (int64_t)v->floor);
     sqlite3_bind_int64(st, 4, (int64_t)v->highest);
     sqlite3_bind_blob64(st, 5, settled.len ? settled.data : NULL, settled.len, SQLITE_STATIC);
-    hark_err err = hk_conn_run(&s->conn, st, "saving a consumer", ei);
+    err = hk_conn_run(&s->conn, st, "saving a consumer", ei);
     sqlite3_bind_null(st, 5);
     hk_buf_free(&settled);
     if (!err && sqlite3_changes(s->conn.db) == 0)
@@ -27,13 +28,14 @@ static hark_err save_state(hark_store *s, const hark_store_save *v, hark_errinfo
     return err;
 }
 
-static hark_err put_row(hark_store *s, const hark_store_save *v, const hark_store_row *r,
-                        hark_errinfo *ei)
+hark_err hk_delivery_put(hark_store *s, uint64_t consumer, const hark_store_row *r,
+                         hark_errinfo *ei)
 {
-    sqlite3_stmt *st = hk_conn_stmt(&s->conn, HK_SQL_DELIVERY_PUT, ei);
-    if (!st)
-        return HARK_ESTORE;
-    sqlite3_bind_int64(st, 1, (int64_t)v->consumer);
+    sqlite3_stmt *st;
+    hark_err err = hk_conn_get(&s->conn, HK_SQL_DELIVERY_PUT, &st, ei);
+    if (err)
+        return err;
+    sqlite3_bind_int64(st, 1, (int64_t)consumer);
     sqlite3_bind_int64(st, 2, (int64_t)r->sequence);
     sqlite3_bind_int64(st, 3, r->state);
     sqlite3_bind_int64(st, 4, r->attempts);
@@ -46,12 +48,13 @@ static hark_err put_row(hark_store *s, const hark_store_save *v, const hark_stor
     return hk_conn_run(&s->conn, st, "saving a delivery", ei);
 }
 
-static hark_err drop_row(hark_store *s, const hark_store_save *v, uint64_t seq, hark_errinfo *ei)
+hark_err hk_delivery_drop(hark_store *s, uint64_t consumer, uint64_t seq, hark_errinfo *ei)
 {
-    sqlite3_stmt *st = hk_conn_stmt(&s->conn, HK_SQL_DELIVERY_DROP, ei);
-    if (!st)
-        return HARK_ESTORE;
-    sqlite3_bind_int64(st, 1, (int64_t)v->consumer);
+    sqlite3_stmt *st;
+    hark_err err = hk_conn_get(&s->conn, HK_SQL_DELIVERY_DROP, &st, ei);
+    if (err)
+        return err;
+    sqlite3_bind_int64(st, 1, (int64_t)consumer);
     sqlite3_bind_int64(st, 2, (int64_t)seq);
     return hk_conn_run(&s->conn, st, "settling a delivery", ei);
 }
@@ -67,14 +70,15 @@ static hark_err drop_gaps(hark_store *s, const hark_store_save *v, hark_errinfo 
     return hk_conn_run(&s->conn, st, "settling a gap", ei);
 }
 
-static hark_err add_attempt(hark_store *s, const hark_store_save *v, const hark_store_attempt *a,
-                            hark_errinfo *ei)
+hark_err hk_attempt_add(hark_store *s, uint64_t consumer, uint64_t generation,
+                        const hark_store_attempt *a, hark_errinfo *ei)
 {
-    sqlite3_stmt *st = hk_conn_stmt(&s->conn, HK_SQL_ATTEMPT_ADD, ei);
-    if (!st)
-        return HARK_ESTORE;
-    sqlite3_bind_int64(st, 1, (int64_t)v->consumer);
-    sqlite3_bind_int64(st, 2, (int64_t)v->generation);
+    sqlite3_stmt *st;
+    hark_err err = hk_conn_get(&s->conn, HK_SQL_ATTEMPT_ADD, &st, ei);
+    if (err)
+        return err;
+    sqlite3_bind_int64(st, 1, (int64_t)consumer);
+    sqlite3_bind_int64(st, 2, (int64_t)generation);
     sqlite3_bind_int64(st, 3, (int64_t)a->sequence);
     sqlite3_bind_int64(st, 4, a->number);
     sqlite3_bind_int64(st, 5, a->started_ns);
@@ -89,11 +93,11 @@ static hark_err save_rows(hark_store *s, const hark_store_save *v, hark_errinfo 
 {
     hark_err err = HARK_OK;
     for (size_t i = 0; i < v->n_drop && !err; i++)
-        err = drop_row(s, v, v->drop[i], ei);
+        err = hk_delivery_drop(s, v->consumer, v->drop[i], ei);
     for (size_t i = 0; i < v->n_put && !err; i++)
-        err = put_row(s, v, &v->put[i], ei);
+        err = hk_delivery_put(s, v->consumer, &v->put[i], ei);
     for (size_t i = 0; i < v->n_attempts && !err; i++)
-        err = add_attempt(s, v, &v->attempts[i], ei);
+        err = hk_attempt_add(s, v->consumer, v->generation, &v->attempts[i], ei);
     for (size_t i = 0; i < v->n_dead && !err; i++)
         err = hk_dead_add(s, v, &v->dead[i], ei);
     for (size_t i = 0; i < v->n_drop && !err; i++)

@@ -226,8 +226,7 @@ hark_err hk_sqlite_letters(hark_store *s, const hark_store_letters_query *q,
 
 typedef struct attempt_list {
     uint64_t consumer, sequence;
-    hark_store_attempt_fn fn;
-    void *ud;
+    hk_copies all;
 } attempt_list;
 
 static bool load_attempt(sqlite3_stmt *st, hark_store_attempt *ret)
@@ -240,23 +239,24 @@ static bool load_attempt(sqlite3_stmt *st, hark_store_attempt *ret)
 
 static hark_err list_attempts(hk_reader *r, void *ud, hark_errinfo *ei)
 {
-    const attempt_list *l = ud;
+    static const size_t strings[] = {offsetof(hark_store_attempt, outcome),
+                                     offsetof(hark_store_attempt, error)};
+    attempt_list *l = ud;
     sqlite3_stmt *st;
-    bool row = false, more = true;
+    bool row = false;
     hark_err err = hk_conn_get(&r->conn, HK_SQL_ATTEMPTS, &st, ei);
     if (err)
         return err;
     sqlite3_bind_int64(st, 1, (int64_t)l->consumer);
     sqlite3_bind_int64(st, 2, (int64_t)l->sequence);
-    while (!err && more) {
+    while (!err) {
         hark_store_attempt a = {.sequence = l->sequence};
         err = hk_conn_step(&r->conn, st, &row, "listing attempts", ei);
         if (err || !row)
             break;
-        if (!load_attempt(st, &a))
-            err = no_memory(ei);
-        else
-            more = l->fn(l->ud, &a);
+        if (!load_attempt(st, &a) ||
+            !hk_copies_add(&l->all, &a, sizeof a, strings, HK_COUNTOF(strings)))
+            err = hk_fail(ei, HARK_ENOMEM, "no memory to list attempts");
     }
     sqlite3_reset(st);
     return err;
@@ -265,6 +265,11 @@ static hark_err list_attempts(hk_reader *r, void *ud, hark_errinfo *ei)
 hark_err hk_sqlite_attempts(hark_store *s, uint64_t consumer, uint64_t sequence,
                             hark_store_attempt_fn fn, void *ud, hark_errinfo *ei)
 {
-    attempt_list l = {consumer, sequence, fn, ud};
-    return hk_reader_run(s, list_attempts, &l, ei);
+    attempt_list l = {.consumer = consumer, .sequence = sequence};
+    hark_err err = hk_reader_run(s, list_attempts, &l, ei);
+    for (size_t i = 0; i < l.all.n && !err; i++)
+        if (!fn(ud, l.all.rows[i]))
+            break;
+    hk_copies_free(&l.all);
+    return err;
 }

@@ -69,3 +69,16 @@ hark_err hk_ranges_decode(uint64_t floor, const uint8_t *bytes, size_t len, hark
     *ret_n = n;
     return HARK_OK;
 }
+
+bool hk_ranges_have(const hark_store_range *ranges, size_t n, uint64_t seq)
+{
+    size_t low = 0, high = n;
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        if (ranges[middle].last < seq)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low < n && ranges[low].first <= seq;
+}

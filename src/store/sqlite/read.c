@@ -109,8 +109,7 @@ static hark_err walk_subject(walk *w, hark_errinfo *ei)
     return follow(w, st, ei);
 }
 
-/* ---- the merge: a cursor a type, each standing at its next row ---------------------------------
- */
+/* ---- the merge: a cursor a type, each standing at its next row ------------------------------- */
 
 typedef struct cursor {
     sqlite3_stmt *st;
@@ -166,52 +165,21 @@ static hark_err walk_types(walk *w, hark_errinfo *ei)
     return err;
 }
 
-/* ---- the page ----------------------------------------------------------------------------------
- */
-
-static hark_err number(walk *w, hk_sql which, uint64_t *ret, hark_errinfo *ei)
-{
-    sqlite3_stmt *st = hk_conn_stmt(&w->r->conn, which, ei);
-    int64_t n = 0;
-    hark_err err = st ? hk_conn_int(&w->r->conn, st, 0, &n, ei) : HARK_ESTORE;
-    *ret = (uint64_t)n;
-    return err;
-}
-
-/* Narrows the bounds to the recorded times of the query. */
-static hark_err set_times(walk *w, hark_errinfo *ei)
-{
-    const hark_store_query *q = w->q;
-    uint64_t at = 0;
-    hark_err err = HARK_OK;
-    if (q->from_ns) {
-        err = hk_seek_time(&w->r->conn, q->from_ns, w->first, w->last, &at, ei);
-        if (!err && at > w->low)
-            w->low = at;
-    }
-    if (!err && q->to_ns) {
-        err = hk_seek_time(&w->r->conn, q->to_ns, w->first, w->last, &at, ei);
-        if (!err && at <= w->high)
-            w->high = at ? at - 1 : 0;
-    }
-    return err;
-}
+/* ---- the page -------------------------------------------------------------------------------- */
 
 /* Which sequences does the query allow, and which of them are gone? */
 static hark_err set_bounds(walk *w, hark_errinfo *ei)
 {
     const hark_store_query *q = w->q;
-    hark_err err = number(w, HK_SQL_FIRST_SEQ, &w->first, ei);
+    hark_err err = hk_conn_number(&w->r->conn, HK_SQL_FIRST_SEQ, &w->first, ei);
     if (!err)
-        err = number(w, HK_SQL_LAST_EVER, &w->last, ei);
+        err = hk_conn_number(&w->r->conn, HK_SQL_LAST_EVER, &w->last, ei);
     if (err)
         return err;
     uint64_t gone = w->first ? w->first - 1 : w->last;
     if (!q->descending)
         w->page->gap = gone > q->after ? gone : 0;
-    w->low = q->after < HARK_SEQ_MAX ? q->after + 1 : HARK_SEQ_MAX;
-    w->high = q->before && q->before <= w->last ? q->before - 1 : w->last;
-    return w->first && (q->from_ns || q->to_ns) ? set_times(w, ei) : HARK_OK;
+    return hk_seek_bounds(&w->r->conn, q, w->first, w->last, &w->low, &w->high, ei);
 }
 
 /* Walked to the end: every position that the query allows was looked at. */

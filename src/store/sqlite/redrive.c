@@ -162,21 +162,9 @@ static hark_err may_redrive(const letter *l, hark_errinfo *ei)
 
 static hark_err put_row(hark_store *s, const letter *l, int64_t due_ns, hark_errinfo *ei)
 {
-    sqlite3_stmt *st;
-    hark_err err = hk_conn_get(&s->conn, HK_SQL_DELIVERY_PUT, &st, ei);
-    if (err)
-        return err;
-    sqlite3_clear_bindings(st);
-    sqlite3_bind_int64(st, 1, (int64_t)l->consumer);
-    sqlite3_bind_int64(st, 2, (int64_t)l->seq);
-    sqlite3_bind_int64(st, 3, HARK_ROW_RETRY);
-    for (int i = 4; i <= 8; i++) /* counts and first */
-        sqlite3_bind_int64(st, i, 0);
-    sqlite3_bind_int64(st, 7, due_ns);
-    hk_bind_str(st, 9, l->key);
-    err = hk_conn_run(&s->conn, st, "redriving a dead letter", ei);
-    sqlite3_bind_null(st, 9);
-    return err;
+    const hark_store_row r = {
+        .sequence = l->seq, .state = HARK_ROW_RETRY, .due_ns = due_ns, .key = l->key};
+    return hk_delivery_put(s, l->consumer, &r, ei);
 }
 
 /* One delivery answers for every dead letter of this consumer and event. */
@@ -215,17 +203,6 @@ hark_err hk_sqlite_letter_redrive(hark_store *s, uint64_t id, int64_t due_ns,
 
 /* ---- discard --------------------------------------------------------------------------------- */
 
-static hark_err drop_row(hark_store *s, const letter *l, hark_errinfo *ei)
-{
-    sqlite3_stmt *st;
-    hark_err err = hk_conn_get(&s->conn, HK_SQL_DELIVERY_DROP, &st, ei);
-    if (err)
-        return err;
-    sqlite3_bind_int64(st, 1, (int64_t)l->consumer);
-    sqlite3_bind_int64(st, 2, (int64_t)l->seq);
-    return hk_conn_run(&s->conn, st, "discarding a parked delivery", ei);
-}
-
 static hark_err drop_letter(hark_store *s, const letter *l, hark_errinfo *ei)
 {
     sqlite3_stmt *st;
@@ -247,7 +224,7 @@ hark_err hk_sqlite_letter_discard(hark_store *s, uint64_t id, hark_store_letter_
     /* The row of a later generation is parked by a later letter. */
     bool parked = !err && l.row == HARK_ROW_DEAD && l.generation == l.now;
     if (parked)
-        err = drop_row(s, &l, ei);
+        err = hk_delivery_drop(s, l.consumer, l.seq, ei);
     if (!err)
         err = drop_letter(s, &l, ei);
     if (!err)

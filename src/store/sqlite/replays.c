@@ -72,28 +72,23 @@ static bool load(sqlite3_stmt *st, hark_store_replay *ret)
            hk_column_str(st, R_ERROR, &ret->error);
 }
 
-typedef struct list {
-    hark_store_replay_fn fn;
-    void *ud;
-} list;
-
 static hark_err list_replays(hk_reader *r, void *ud, hark_errinfo *ei)
 {
-    const list *l = ud;
+    static const size_t strings[] = {offsetof(hark_store_replay, id),
+                                     offsetof(hark_store_replay, pattern),
+                                     offsetof(hark_store_replay, error)};
     sqlite3_stmt *st;
-    bool row = false, more = true;
+    bool row = false;
     hark_err err = hk_conn_get(&r->conn, HK_SQL_REPLAYS, &st, ei);
     if (err)
         return err;
-    while (!err && more) {
+    while (!err) {
         hark_store_replay one;
         err = hk_conn_step(&r->conn, st, &row, "listing replays", ei);
         if (err || !row)
             break;
-        if (!load(st, &one))
+        if (!load(st, &one) || !hk_copies_add(ud, &one, sizeof one, strings, HK_COUNTOF(strings)))
             err = hk_fail(ei, HARK_ENOMEM, "no memory to list the replays");
-        else
-            more = l->fn(l->ud, &one);
     }
     sqlite3_reset(st);
     return err;
@@ -101,6 +96,11 @@ static hark_err list_replays(hk_reader *r, void *ud, hark_errinfo *ei)
 
 hark_err hk_sqlite_replays(hark_store *s, hark_store_replay_fn fn, void *ud, hark_errinfo *ei)
 {
-    list l = {fn, ud};
-    return hk_reader_run(s, list_replays, &l, ei);
+    hk_copies list = {0};
+    hark_err err = hk_reader_run(s, list_replays, &list, ei);
+    for (size_t i = 0; i < list.n && !err; i++)
+        if (!fn(ud, list.rows[i]))
+            break;
+    hk_copies_free(&list);
+    return err;
 }

@@ -247,19 +247,17 @@ static hark_err load_log_id(hark_store *s, hark_errinfo *ei)
  * sequence ever used. */
 hark_err hk_schema_load(hark_store *s, hark_errinfo *ei)
 {
-    int64_t epoch = 0, first = 0, last = 0, recorded = 0, subjects = 0;
+    int64_t epoch = 0, recorded = 0, subjects = 0;
+    uint64_t first = 0, last = 0;
     hark_err err = load_log_id(s, ei);
     if (!err)
         err = number(&s->conn, "SELECT value FROM meta WHERE key = 'epoch'", &epoch, ei);
     if (!err && epoch < 1)
         err = no_meta(s, "epoch", ei);
     if (!err)
-        err = number(&s->conn, "SELECT min(seq) FROM events", &first, ei);
+        err = hk_conn_number(&s->conn, HK_SQL_FIRST_SEQ, &first, ei);
     if (!err)
-        err = number(&s->conn,
-                     "SELECT max(ifnull((SELECT max(seq) FROM events), 0), "
-                     "ifnull((SELECT value FROM meta WHERE key = 'last_sequence'), 0))",
-                     &last, ei);
+        err = hk_conn_number(&s->conn, HK_SQL_LAST_EVER, &last, ei);
     if (!err)
         err = number(&s->conn,
                      "SELECT max(ifnull((SELECT recorded FROM events ORDER BY seq DESC LIMIT 1), "
@@ -271,9 +269,8 @@ hark_err hk_schema_load(hark_store *s, hark_errinfo *ei)
         return err;
     s->subjects_kept = subjects != 0;
     s->epoch = (uint64_t)epoch;
-    s->first_public = (uint64_t)first;
-    s->last_public = (uint64_t)last;
-    s->now = s->kept =
-        (hk_place){.first = (uint64_t)first, .last = (uint64_t)last, .recorded = recorded};
+    s->first_public = first;
+    s->last_public = last;
+    s->now = s->kept = (hk_place){.first = first, .last = last, .recorded = recorded};
     return HARK_OK;
 }

@@ -91,3 +91,23 @@ hark_err hk_seek_subject(hk_conn *c, const char *subject, uint64_t seq, int64_t 
     hk_bind_str(p.st, 1, subject);
     return bisect(&p, first, last, (int64_t)seq, ret, ei);
 }
+
+hark_err hk_seek_bounds(hk_conn *c, const hark_store_query *q, uint64_t first, uint64_t last,
+                        uint64_t *ret_low, uint64_t *ret_high, hark_errinfo *ei)
+{
+    uint64_t at = 0;
+    hark_err err = HARK_OK;
+    *ret_low = q->after < HARK_SEQ_MAX ? q->after + 1 : HARK_SEQ_MAX;
+    *ret_high = q->before && q->before <= last ? q->before - 1 : last;
+    if (first && q->from_ns) {
+        err = hk_seek_time(c, q->from_ns, first, last, &at, ei);
+        if (!err && at > *ret_low)
+            *ret_low = at;
+    }
+    if (!err && first && q->to_ns) {
+        err = hk_seek_time(c, q->to_ns, first, last, &at, ei);
+        if (!err && at <= *ret_high)
+            *ret_high = at ? at - 1 : 0;
+    }
+    return err;
+}

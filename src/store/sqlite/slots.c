@@ -36,8 +36,7 @@ struct hk_slots {
     chunk *chunks;
 };
 
-/* ---- the file ----------------------------------------------------------------------------------
- */
+/* ---- the file -------------------------------------------------------------------------------- */
 
 /* No crash guard in this run, or no more of it. */
 static void warn(const hk_slots *f, const char *what, int error)
@@ -122,8 +121,7 @@ static void make_file(hk_slots *f, const hark_store *s, size_t n)
     f->none = false;
 }
 
-/* ---- slots -------------------------------------------------------------------------------------
- */
+/* ---- slots ----------------------------------------------------------------------------------- */
 
 static hark_store_slot *take_from(chunk *c, size_t n)
 {
@@ -178,8 +176,7 @@ void hk_slots_give(hark_store *s, hark_store_slot *slots, size_t n)
     pthread_mutex_unlock(&f->lock);
 }
 
-/* ---- opening and closing -----------------------------------------------------------------------
- */
+/* ---- opening and closing --------------------------------------------------------------------- */
 
 /* Counts and removes what an earlier process left. Where that cannot be done for the moment the file
  * waits for the next opening. */

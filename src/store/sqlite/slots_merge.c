@@ -78,14 +78,6 @@ static hark_err decode_settled(hark_store *s, sqlite3_stmt *st, uint64_t floor,
     return err;
 }
 
-static bool settled_above(const hark_store_range *ranges, size_t n, uint64_t seq)
-{
-    for (size_t i = 0; i < n; i++)
-        if (seq >= ranges[i].first && seq <= ranges[i].last)
-            return true;
-    return false;
-}
-
 static hark_err judge(hark_store *s, const hark_store_slot *slot, sqlite3_stmt *st, found *ret,
                       hark_errinfo *ei)
 {
@@ -94,7 +86,7 @@ static hark_err judge(hark_store *s, const hark_store_slot *slot, sqlite3_stmt *
     uint64_t floor = (uint64_t)sqlite3_column_int64(st, 0);
     hark_err err = decode_settled(s, st, floor, &settled, &n, ei);
     bool waits = slot->sequence > floor && slot->sequence <= s->now.last &&
-                 !settled_above(settled, n, slot->sequence);
+                 !hk_ranges_have(settled, n, slot->sequence);
     *ret = err == HARK_ECORRUPT ? DAMAGED : waits ? WAITS : SETTLED;
     free(settled);
     return *ret == DAMAGED ? HARK_OK : err;
@@ -151,39 +143,26 @@ static hark_err count_in_row(hark_store *s, const hark_store_slot *slot, const c
 static hark_err add_row(hark_store *s, const hark_store_slot *slot, const char *error,
                         hark_errinfo *ei)
 {
-    sqlite3_stmt *st;
-    hark_err err = hk_conn_get(&s->conn, HK_SQL_DELIVERY_PUT, &st, ei);
-    if (err)
-        return err;
-    sqlite3_bind_int64(st, 1, (int64_t)slot->consumer);
-    sqlite3_bind_int64(st, 2, (int64_t)slot->sequence);
-    sqlite3_bind_int64(st, 3, HARK_ROW_COUNTS);
-    sqlite3_bind_int64(st, 4, slot->attempt > 0 ? slot->attempt - 1 : 0);
-    sqlite3_bind_int64(st, 5, slot->state == HARK_SLOT_CRASHED);
-    sqlite3_bind_int64(st, 6, slot->state != HARK_SLOT_CRASHED);
-    sqlite3_bind_int64(st, 7, 0);
-    sqlite3_bind_int64(st, 8, slot->started_ns);
-    sqlite3_bind_null(st, 9);
-    hk_bind_str(st, 10, error);
-    return hk_conn_run(&s->conn, st, "counting what the last process had in hand", ei);
+    const hark_store_row r = {.sequence = slot->sequence,
+                              .state = HARK_ROW_COUNTS,
+                              .attempts = slot->attempt > 0 ? slot->attempt - 1 : 0,
+                              .crashes = slot->state == HARK_SLOT_CRASHED,
+                              .interruptions = slot->state != HARK_SLOT_CRASHED,
+                              .first_ns = slot->started_ns,
+                              .error = error};
+    return hk_delivery_put(s, slot->consumer, &r, ei);
 }
 
 static hark_err add_attempt(hark_store *s, const hark_store_slot *slot, const char *error,
                             hark_errinfo *ei)
 {
-    sqlite3_stmt *st;
-    hark_err err = hk_conn_get(&s->conn, HK_SQL_ATTEMPT_ADD, &st, ei);
-    if (err)
-        return err;
-    sqlite3_bind_int64(st, 1, (int64_t)slot->consumer);
-    sqlite3_bind_int64(st, 2, (int64_t)slot->generation);
-    sqlite3_bind_int64(st, 3, (int64_t)slot->sequence);
-    sqlite3_bind_int64(st, 4, slot->attempt);
-    sqlite3_bind_int64(st, 5, slot->started_ns);
-    sqlite3_bind_int64(st, 6, hk_wall_ns());
-    hk_bind_str(st, 7, error ? "crash" : "interrupted");
-    hk_bind_str(st, 8, error);
-    return hk_conn_run(&s->conn, st, "recording an attempt", ei);
+    const hark_store_attempt a = {.sequence = slot->sequence,
+                                  .number = slot->attempt,
+                                  .started_ns = slot->started_ns,
+                                  .ended_ns = hk_wall_ns(),
+                                  .outcome = error ? "crash" : "interrupted",
+                                  .error = error};
+    return hk_attempt_add(s, slot->consumer, slot->generation, &a, ei);
 }
 
 /* An attempt that failed before the process died (its time was up) is on record already; only a crash

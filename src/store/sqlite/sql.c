@@ -84,7 +84,7 @@ static const char *const texts[HK_SQL_TYPE_UP] = {
     [HK_SQL_SUBJECT_DOWN] = BY_SUBJECT " DESC",
 
     [HK_SQL_CONSUMER_FIND] =
-        "SELECT id, pattern, policy, created, generation, floor, highest, settled, paused, "
+        "SELECT id, pattern, policy, generation, floor, highest, settled, paused, "
         "rerun_id, rerun_from, rerun_upto, rerun_rate, rerun_started, rerun_settled "
         "FROM consumers WHERE name = ?1",
     [HK_SQL_CONSUMER_ADD] =
@@ -189,7 +189,7 @@ static const char *const texts[HK_SQL_TYPE_UP] = {
         "error = ifnull(?5, error), first = iif(first = 0, ?6, first) "
         "WHERE consumer_id = ?1 AND seq = ?2",
 
-    [HK_SQL_TRIM_CONSUMERS] = "SELECT id, pattern, floor, settled FROM consumers",
+    [HK_SQL_TRIM_CONSUMERS] = "SELECT id, pattern, floor, settled, name FROM consumers",
     [HK_SQL_TRIM_ROW_FROM] = "SELECT seq, " HAS_COPY " FROM deliveries "
                              "WHERE consumer_id = ?1 AND seq >= ?2 ORDER BY seq LIMIT 1",
     [HK_SQL_TRIM_BATCH] = "SELECT seq FROM events INDEXED BY events_by_type "

@@ -89,13 +89,6 @@ static void test_limits_and_direction_do_not_matter(void **state)
     assert_int_equal(count(f, (hark_store_query){.subject = "nobody"}), 0);
 }
 
-static void test_an_empty_log_has_none(void **state)
-{
-    fixture *f = *state;
-    assert_int_equal(count(f, (hark_store_query){0}), 0);
-    assert_int_equal(count(f, (hark_store_query){.pattern = "**", .from_ns = 1, .to_ns = 2}), 0);
-}
-
 static void test_more_than_a_slice_is_counted(void **state)
 {
     fixture *f = *state;
@@ -118,7 +111,6 @@ int main(void)
                                         tear_down),
         cmocka_unit_test_setup_teardown(test_limits_and_direction_do_not_matter, set_up_events,
                                         tear_down),
-        cmocka_unit_test_setup_teardown(test_an_empty_log_has_none, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_more_than_a_slice_is_counted, set_up, tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -12,8 +12,7 @@
 
 #include <sys/stat.h>
 
-/* ---- a VFS whose files fail on demand ---------------------------------------------------------
- */
+/* ---- a VFS whose files fail on demand -------------------------------------------------------- */
 
 static struct {
     int sync_error, write_error; /* SQLite's code for the next such calls; 0 = none */
@@ -78,8 +77,7 @@ static int tear_down_faulty(void **state)
     return 0;
 }
 
-/* ---- the disk ---------------------------------------------------------------------------------
- */
+/* ---- the disk -------------------------------------------------------------------------------- */
 
 static void test_after_a_failed_fsync_the_outcome_is_unknown_and_writing_ends(void **state)
 {
@@ -269,8 +267,7 @@ static void test_a_log_that_cannot_be_set_up_leaves_no_file(void **state)
     OPS.close(other);
 }
 
-/* ---- damage -----------------------------------------------------------------------------------
- */
+/* ---- damage ---------------------------------------------------------------------------------- */
 
 static void test_a_damaged_event_is_never_served(void **state)
 {
@@ -339,8 +336,7 @@ static void test_a_damaged_file_is_reported_not_served(void **state)
     assert_says(f, "restore from a backup");
 }
 
-/* ---- readers beside the writer ----------------------------------------------------------------
- */
+/* ---- readers beside the writer --------------------------------------------------------------- */
 
 #define WRITES 300
 

@@ -252,8 +252,7 @@ static void test_a_log_of_format_2_opens_as_it_was_written(void **state)
     assert_int_equal(replays, 12);
 }
 
-/* ---- not tests: writing the golden file anew, for a new format only ----------------------------
- */
+/* ---- not tests: writing the golden file anew, for a new format only -------------------------- */
 
 static void write_events(fixture *f)
 {

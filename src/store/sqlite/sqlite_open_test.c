@@ -13,8 +13,7 @@
 #include <signal.h>
 #include <sys/wait.h>
 
-/* ---- paths ------------------------------------------------------------------------------------
- */
+/* ---- paths ----------------------------------------------------------------------------------- */
 
 static hark_err open_at(fixture *f, const char *rest)
 {
@@ -81,8 +80,7 @@ static void test_a_replaced_file_is_not_read_as_the_log(void **state)
     assert_ok(f, read_into(f, &pg, (hark_store_query){0}));
 }
 
-/* ---- one writer -------------------------------------------------------------------------------
- */
+/* ---- one writer ------------------------------------------------------------------------------ */
 
 static void test_a_second_open_in_this_process_is_refused(void **state)
 {

@@ -1,5 +1,5 @@
-/* Schedules and the progress of replays: kept, listed, looked up while they fire, and repeats found
- * at both ends. */
+/* Schedules in groups: looked up by the group that adds or fires them, and undone with it; and an event
+ * at the limits of what a schedule keeps. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -41,7 +41,6 @@ static void schedule_three(fixture *f)
 
 typedef struct found {
     char text[128];
-    size_t n, most;
     hark_store_schedule last;
     hark_event *event; /* of the last, a reference */
 } found;
@@ -55,7 +54,7 @@ static bool note(void *ud, const hark_store_schedule *s)
     hark_event_unref(l->event);
     l->event = hark_event_ref(s->event);
     l->last = *s;
-    return ++l->n != l->most;
+    return true;
 }
 
 #define assert_lists(f, expected, id, after, events)                                               \
@@ -65,20 +64,6 @@ static bool note(void *ud, const hark_store_schedule *s)
         assert_string_equal(found_.text, expected);                                                \
         hark_event_unref(found_.event);                                                            \
     } while (0)
-
-static void test_schedules_are_listed_by_id_with_their_events_or_without(void **state)
-{
-    fixture *f = *state;
-    schedule_three(f);
-    assert_lists(f, "1:a 2:b 3:c ", 0, 0, true);
-    reopen_log(f);
-    assert_lists(f, "2:- 3:- ", 0, 1, false);
-    assert_lists(f, "", 0, 3, true);
-    found two = {.most = 2};
-    assert_ok(f, OPS.schedules(f->store, 0, 0, true, note, &two, &f->ei));
-    assert_string_equal(two.text, "1:a 2:b ");
-    hark_event_unref(two.event);
-}
 
 static void test_a_schedule_comes_back_whole(void **state)
 {
@@ -127,39 +112,6 @@ static void test_a_group_looks_up_the_schedule_that_it_added_itself(void **state
     assert_lists(f, "2:b ", 2, 0, true); /* between groups too */
 }
 
-static void test_a_repeat_of_what_waits_is_that_schedule(void **state)
-{
-    fixture *f = *state;
-    added a;
-    schedule_three(f);
-    begin(f);
-    assert_ok(f, schedule(f, "b", 1, &a));
-    assert_true(a.duplicate);
-    assert_int_equal(a.id, 2);
-    assert_int_equal(a.sequence, 0);
-    assert_err(f, HARK_ECONFLICT, schedule(f, "b", 2, &a));
-    assert_says(f, "id b and source /test is waiting in schedule 2 with other content");
-    commit(f);
-    assert_lists(f, "1:a 2:b 3:c ", 0, 0, true);
-}
-
-static void test_a_repeat_of_what_is_in_the_log_is_that_event(void **state)
-{
-    fixture *f = *state;
-    added a;
-    begin(f);
-    (void)add(f, "t", "first");
-    assert_int_equal(add(f, "t", "second"), 2);
-    assert_ok(f, schedule(f, "second", 1, &a));
-    assert_true(a.duplicate);
-    assert_int_equal(a.sequence, 2);
-    assert_int_equal(a.id, 0);
-    assert_err(f, HARK_ECONFLICT, schedule(f, "first", 2, &a));
-    assert_says(f, "at sequence 1 with other content");
-    commit(f);
-    assert_lists(f, "", 0, 0, true);
-}
-
 static bool fire(void *ud, const hark_store_schedule *s)
 {
     fixture *f = ud;
@@ -185,108 +137,13 @@ static void test_a_schedule_fires_in_one_step_with_its_end(void **state)
     assert_reads(f, "1 end", .limit = 10);
 }
 
-static void test_the_number_of_a_dropped_schedule_is_not_given_again(void **state)
-{
-    fixture *f = *state;
-    added a;
-    schedule_three(f);
-    begin(f);
-    assert_ok(f, OPS.schedule_drop(f->store, 3, &f->ei));
-    assert_err(f, HARK_ENOTFOUND, OPS.schedule_drop(f->store, 3, &f->ei));
-    commit(f);
-    reopen_log(f);
-    begin(f);
-    assert_ok(f, schedule(f, "c", 2, &a)); /* other content, but nothing with this id is there */
-    commit(f);
-    assert_int_equal(a.id, 4);
-}
-
-/* ---- replays --------------------------------------------------------------------------------- */
-
-static void put(fixture *f, const hark_store_replay *r)
-{
-    begin(f);
-    assert_ok(f, OPS.replay_put(f->store, r, &f->ei));
-    commit(f);
-}
-
-typedef struct replays {
-    char text[128];
-    hark_store_replay last;
-} replays;
-
-static bool note_replay(void *ud, const hark_store_replay *r)
-{
-    replays *l = ud;
-    size_t at = strlen(l->text);
-    (void)snprintf(l->text + at, sizeof l->text - at, "%s:%s:%s ", r->id, r->pattern,
-                   r->error ? r->error : "-");
-    l->last = *r;
-    return strcmp(r->id, "stop") != 0;
-}
-
-static void test_replays_are_kept_and_listed_by_when_they_started(void **state)
-{
-    fixture *f = *state;
-    hark_store_replay late = {.id = "late", .pattern = "t", .started_ns = 9},
-                      early = {.id = "early",
-                               .pattern = "**",
-                               .first = 1,
-                               .last = 100,
-                               .from_ns = 2,
-                               .to_ns = 3,
-                               .rate = 4,
-                               .position = 5,
-                               .done = 6,
-                               .total = 7,
-                               .rejected = 8,
-                               .state = 4,
-                               .started_ns = 1,
-                               .changed_ns = 10,
-                               .error = "gone"};
-    replays l = {0};
-    put(f, &late);
-    put(f, &early);
-    reopen_log(f);
-    assert_ok(f, OPS.replays(f->store, note_replay, &l, &f->ei));
-    assert_string_equal(l.text, "early:**:gone late:t:- ");
-    late = early;
-    late.id = "stop";
-    late.started_ns = 8;
-    put(f, &late);
-    assert_ok(f, OPS.replays(f->store, note_replay, (memset(&l, 0, sizeof l), &l), &f->ei));
-    assert_string_equal(l.text, "early:**:gone stop:**:gone ");
-    assert_memory_equal(&l.last.first, &late.first,
-                        offsetof(hark_store_replay, error) - offsetof(hark_store_replay, first));
-}
-
-static void test_the_progress_of_a_replay_replaces_what_was_known(void **state)
-{
-    fixture *f = *state;
-    hark_store_replay r = {.id = "r", .pattern = "t", .error = "slow", .state = 1};
-    replays l = {0};
-    put(f, &r);
-    r.error = NULL;
-    r.done = 12;
-    put(f, &r);
-    assert_ok(f, OPS.replays(f->store, note_replay, &l, &f->ei));
-    assert_string_equal(l.text, "r:t:- ");
-    assert_int_equal(l.last.done, 12);
-}
-
 int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
     const struct CMUnitTest tests[] = {
-        T(test_schedules_are_listed_by_id_with_their_events_or_without),
         T(test_a_schedule_comes_back_whole),
         T(test_a_group_looks_up_the_schedule_that_it_added_itself),
-        T(test_a_repeat_of_what_waits_is_that_schedule),
-        T(test_a_repeat_of_what_is_in_the_log_is_that_event),
         T(test_a_schedule_fires_in_one_step_with_its_end),
-        T(test_the_number_of_a_dropped_schedule_is_not_given_again),
-        T(test_replays_are_kept_and_listed_by_when_they_started),
-        T(test_the_progress_of_a_replay_replaces_what_was_known),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -8,8 +8,7 @@
 
 #include "store/sqlite/trim_fixture_i.h"
 
-/* ---- who holds ---------------------------------------------------------------------------------
- */
+/* ---- who holds ------------------------------------------------------------------------------- */
 
 static hark_store_consumer register_at(fixture *f, const char *name, const char *pattern,
                                        uint64_t floor)
@@ -105,8 +104,7 @@ static void test_a_running_replay_holds_what_comes(void **state)
     assert_int_equal(trim(f, t), 3);
 }
 
-/* ---- forced ------------------------------------------------------------------------------------
- */
+/* ---- forced ---------------------------------------------------------------------------------- */
 
 static void test_forced_whoever_misses_something_is_told(void **state)
 {

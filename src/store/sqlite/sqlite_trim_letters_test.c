@@ -84,8 +84,7 @@ static void reset(fixture *f, const hark_store_consumer *c)
     commit(f);
 }
 
-/* ---- what is being redriven --------------------------------------------------------------------
- */
+/* ---- what is being redriven ------------------------------------------------------------------ */
 
 static void test_forced_a_redrive_is_not_forgotten(void **state)
 {
@@ -112,8 +111,7 @@ static void test_forced_a_redrive_is_not_forgotten_while_it_waits_behind_its_lan
     assert_int_equal(number_sql(f->path, "SELECT sum(last) FROM gaps"), 1);
 }
 
-/* ---- attempts ----------------------------------------------------------------------------------
- */
+/* ---- attempts -------------------------------------------------------------------------------- */
 
 static void test_attempts_stay_with_the_event_when_its_letter_goes_first(void **state)
 {

@@ -8,8 +8,7 @@
 
 #include "store/sqlite/trim_fixture_i.h"
 
-/* ---- what goes ---------------------------------------------------------------------------------
- */
+/* ---- what goes ------------------------------------------------------------------------------- */
 
 static void test_what_is_older_goes(void **state)
 {
@@ -101,8 +100,7 @@ static void test_slices_however_short_come_to_the_end(void **state)
     assert_int_equal(first_sequence(f), 2001);
 }
 
-/* ---- against a model ---------------------------------------------------------------------------
- */
+/* ---- against a model ------------------------------------------------------------------------- */
 
 enum { MODEL_MAX = 600 };
 
@@ -197,8 +195,7 @@ static void test_counts_are_exact_whatever_rules_work_side_by_side(void **state)
     }
 }
 
-/* ---- what is left behind -----------------------------------------------------------------------
- */
+/* ---- what is left behind --------------------------------------------------------------------- */
 
 static void test_sequences_and_times_go_on_after_the_newest_has_gone(void **state)
 {

@@ -137,6 +137,11 @@ hark_err hk_seek_time(hk_conn *c, int64_t recorded, uint64_t first, uint64_t las
 hark_err hk_seek_subject(hk_conn *c, const char *subject, uint64_t seq, int64_t *ret,
                          hark_errinfo *ei);
 
+/* Which sequences does a query allow, by its places and times? The log goes from `first` (0 = it is
+ * empty) to `last`. */
+hark_err hk_seek_bounds(hk_conn *c, const hark_store_query *q, uint64_t first, uint64_t last,
+                        uint64_t *ret_low, uint64_t *ret_high, hark_errinfo *ei);
+
 /* read.c */
 hark_err hk_read(hark_store *s, const hark_store_query *q, hark_store_page *ret, hark_errinfo *ei);
 
@@ -155,6 +160,11 @@ hark_err hk_start_floor(hark_store *s, const hk_start *at, uint64_t *ret, hark_e
 bool hk_rerun_columns(sqlite3_stmt *st, int col, hark_store_rerun *ret);
 /* ledger.c */
 hark_err hk_sqlite_consumer_save(hark_store *s, const hark_store_save *save, hark_errinfo *ei);
+hark_err hk_delivery_put(hark_store *s, uint64_t consumer, const hark_store_row *r,
+                         hark_errinfo *ei);
+hark_err hk_delivery_drop(hark_store *s, uint64_t consumer, uint64_t seq, hark_errinfo *ei);
+hark_err hk_attempt_add(hark_store *s, uint64_t consumer, uint64_t generation,
+                        const hark_store_attempt *a, hark_errinfo *ei);
 /* dead.c */
 hark_err hk_dead_add(hark_store *s, const hark_store_save *save, hark_store_dead *d,
                      hark_errinfo *ei);
@@ -224,6 +234,7 @@ hark_err hk_sqlite_count(hark_store *s, const hark_store_query *q, uint64_t *ret
 void hk_ranges_encode(uint64_t floor, const hark_store_range *ranges, size_t n, hk_buf *ret);
 hark_err hk_ranges_decode(uint64_t floor, const uint8_t *bytes, size_t len, hark_store_range **ret,
                           size_t *ret_n);
+bool hk_ranges_have(const hark_store_range *ranges, size_t n, uint64_t seq);
 
 /* wal.c */
 void hk_wal_watch(hark_store *s);

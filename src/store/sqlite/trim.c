@@ -7,8 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* ---- what may go -------------------------------------------------------------------------------
- */
+/* ---- what may go ----------------------------------------------------------------------------- */
 
 static hk_trim_pass *find_pass(hark_store *s, const hark_store_trim *t)
 {
@@ -55,8 +54,7 @@ static hark_err prepare(hk_trimming *w, bool *ret_done, hark_errinfo *ei)
     return err;
 }
 
-/* ---- removing ----------------------------------------------------------------------------------
- */
+/* ---- removing -------------------------------------------------------------------------------- */
 
 static hark_err find_batch(hk_trimming *w, int64_t type, uint64_t from, uint64_t limit,
                            uint64_t seqs[HK_TRIM_BATCH], size_t *ret_n, hark_errinfo *ei)
@@ -156,8 +154,7 @@ static hark_err remove_types(hk_trimming *w, hark_errinfo *ei)
     return err;
 }
 
-/* ---- what is left behind -----------------------------------------------------------------------
- */
+/* ---- what is left behind --------------------------------------------------------------------- */
 
 static hark_err put_meta(hark_store *s, const char *key, int64_t value, hark_errinfo *ei)
 {
@@ -170,17 +167,6 @@ static hark_err put_meta(hark_store *s, const char *key, int64_t value, hark_err
     return hk_conn_run(&s->conn, st, "keeping the place of the newest event", ei);
 }
 
-static hark_err number(hark_store *s, hk_sql which, uint64_t *ret, hark_errinfo *ei)
-{
-    sqlite3_stmt *st;
-    int64_t n = 0;
-    hark_err err = hk_conn_get(&s->conn, which, &st, ei);
-    if (!err)
-        err = hk_conn_int(&s->conn, st, 0, &n, ei);
-    *ret = (uint64_t)n;
-    return err;
-}
-
 /* The log's bounds, as they are now. */
 static hark_err set_places(hk_trimming *w, hark_errinfo *ei)
 {
@@ -188,9 +174,9 @@ static hark_err set_places(hk_trimming *w, hark_errinfo *ei)
     uint64_t first = s->now.first, newest = 0;
     hark_err err = HARK_OK;
     if (w->lowest <= first)
-        err = number(s, HK_SQL_FIRST_SEQ, &first, ei);
+        err = hk_conn_number(&s->conn, HK_SQL_FIRST_SEQ, &first, ei);
     if (!err)
-        err = number(s, HK_SQL_LAST_SEQ, &newest, ei);
+        err = hk_conn_number(&s->conn, HK_SQL_LAST_SEQ, &newest, ei);
     if (!err && newest < w->highest)
         err = put_meta(s, "last_sequence", (int64_t)s->now.last, ei);
     if (!err && newest < w->highest)
@@ -247,8 +233,7 @@ hark_err hk_trim(hark_store *s, hark_store_trim *t, hark_errinfo *ei)
     return hk_group_note(s, err);
 }
 
-/* ---- versions of subjects ----------------------------------------------------------------------
- */
+/* ---- versions of subjects -------------------------------------------------------------------- */
 
 hark_err hk_trim_version(hark_store *s, const char *subject, size_t len, int64_t *version,
                          hark_errinfo *ei)

@@ -8,8 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* ---- loading -----------------------------------------------------------------------------------
- */
+/* ---- loading --------------------------------------------------------------------------------- */
 
 /* The first open row of a consumer from a sequence on; 0 = none. Does a dead letter have its event? */
 static hark_err next_row(hk_trimming *w, uint64_t consumer, uint64_t seq, uint64_t *ret,
@@ -43,9 +42,10 @@ static hark_err load_settled(hk_trimming *w, sqlite3_stmt *st, hk_holder *h, har
         err = hk_ranges_decode(h->floor, bytes, len, &h->settled, &h->n_settled);
     if (err == HARK_ENOMEM)
         return no_memory(w, ei);
+    const char *name = err ? (const char *)sqlite3_column_text(st, 4) : NULL;
     return err ? hk_fail(ei, err,
-                         "%s: the state of a consumer is damaged; restore the file from a backup",
-                         w->s->path)
+                         "%s: the state of consumer %s is damaged; restore the file from a backup",
+                         w->s->path, name ? name : "?")
                : HARK_OK;
 }
 
@@ -105,8 +105,7 @@ void hk_holders_free(hk_trimming *w)
     free(w->holders);
 }
 
-/* ---- holding -----------------------------------------------------------------------------------
- */
+/* ---- holding --------------------------------------------------------------------------------- */
 
 hark_err hk_holders_match(hk_trimming *w, int64_t type, uint64_t *ret_limit, hark_errinfo *ei)
 {
@@ -168,20 +167,11 @@ hark_err hk_holders_keep(hk_trimming *w, uint64_t *seqs, size_t *n, hark_errinfo
     return err;
 }
 
-/* ---- forcing -----------------------------------------------------------------------------------
- */
+/* ---- forcing --------------------------------------------------------------------------------- */
 
 static bool has_settled(const hk_holder *h, uint64_t seq)
 {
-    size_t low = 0, high = h->n_settled;
-    while (low < high) {
-        size_t middle = low + (high - low) / 2;
-        if (h->settled[middle].last < seq)
-            low = middle + 1;
-        else
-            high = middle;
-    }
-    return seq <= h->floor || (low < h->n_settled && h->settled[low].first <= seq);
+    return seq <= h->floor || hk_ranges_have(h->settled, h->n_settled, seq);
 }
 
 static void misses(hk_holder *h, uint64_t seq)
