@@ -71,10 +71,8 @@ static void test_a_rare_type_is_found_far_back(void **state)
 static void test_the_window_bounds_what_is_in_memory(void **state)
 {
     fixture *f = *state;
-    recorder *r = recorder_new();
     latch at;
-    latch_init(&at);
-    r->at = &at;
+    recorder *r = recorder_at(&at);
     hark_sub *sub = subscribe(f, "t", r, OPTS(.window = 32));
     publish_many(f, "t", 3000);
     WAIT_UNTIL(atomic_load(&at.arrived) == 1);
@@ -105,11 +103,9 @@ static void test_what_the_log_no_longer_has_is_told_as_one_gap(void **state)
 {
     fixture *f = *state;
     for (int64_t flags = 0; flags <= HARK_SUB_GAPS; flags += HARK_SUB_GAPS) {
-        recorder *r = recorder_new();
-        hark_sub *sub;
         latch at;
-        latch_init(&at);
-        r->at = &at;
+        recorder *r = recorder_at(&at);
+        hark_sub *sub;
         reopen_bus(f, HARK_OPTS(hark_bus_opts, .tail_events = 64));
         assert_ok(f, hark_subscribe(f->bus, "t", record_gap, r,
                                     HARK_OPTS(hark_sub_opts, .flags = flags, .window = 8,

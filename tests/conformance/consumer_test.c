@@ -276,10 +276,8 @@ static void test_as_many_lanes_run_as_there_are_workers(void **state)
 static void test_events_without_a_key_are_lanes_of_their_own(void **state)
 {
     fixture *f = *state;
-    recorder *r = recorder_new();
     latch at;
-    latch_init(&at);
-    r->at = &at;
+    recorder *r = recorder_at(&at);
     hark_sub *sub = subscribe(f, r, OPTS(.consumer = "c", .workers = 4));
     publish_many(f, "t", 10);
     WAIT_UNTIL(atomic_load(&at.arrived) == 4);
@@ -311,10 +309,8 @@ static void test_consumers_do_not_see_each_others_state(void **state)
 static void test_user_data_of_a_consumer_is_freed_once_after_the_last_call(void **state)
 {
     fixture *f = *state;
-    recorder *r = recorder_new();
     latch at;
-    latch_init(&at);
-    r->at = &at;
+    recorder *r = recorder_at(&at);
     hark_sub *sub = subscribe(f, r, OPTS(.consumer = "c", .workers = 3, .free_ud = recorder_freed));
     publish_many(f, "t", 10);
     WAIT_UNTIL(atomic_load(&at.arrived) == 3);

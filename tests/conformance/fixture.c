@@ -5,7 +5,7 @@
 #include <sched.h>
 #include <unistd.h>
 
-enum { HUNG_MS = 30000, BATCH = 500 };
+enum { BATCH = 500 };
 
 static const store_case *current;
 
@@ -175,6 +175,14 @@ recorder *recorder_new(void)
     return r;
 }
 
+recorder *recorder_at(latch *at)
+{
+    recorder *r = recorder_new();
+    latch_init(at);
+    r->at = at;
+    return r;
+}
+
 void recorder_free(recorder *r)
 {
     pthread_mutex_destroy(&r->lock);
@@ -234,6 +242,30 @@ hark_sub_stats stats_of(hark_sub *s)
     hark_sub_stats stats = {.size = sizeof stats};
     MUST(hark_sub_stats_get(s, &stats) == HARK_OK);
     return stats;
+}
+
+static bool copy_info(const hark_consumer_info *info, void *ud)
+{
+    hark_consumer_info *copy = ud;
+    *copy = *info;
+    copy->name = copy->pattern = copy->policy = NULL;
+    return true;
+}
+
+hark_consumer_info consumer_now(fixture *f)
+{
+    hark_consumer_info info = {0};
+    assert_ok(f, hark_consumers(f->bus, copy_info, &info, &f->ei));
+    return info;
+}
+
+hark_reset_result reset_to_first(fixture *f)
+{
+    hark_reset_result res = {.size = sizeof res};
+    assert_ok(f, hark_consumer_reset(f->bus, "c",
+                                     HARK_OPTS(hark_reset_opts, .start = HARK_START_FIRST), &res,
+                                     &f->ei));
+    return res;
 }
 
 void end_sub(hark_sub *s)

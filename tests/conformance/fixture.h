@@ -8,6 +8,7 @@
 
 #include <hark/bus.h>
 #include <hark/event.h>
+#include <hark/operate.h>
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -91,7 +92,10 @@ void reopen_bus(fixture *f, const hark_bus_opts *opts);
     } while (0)
 _Noreturn void must_failed(const char *what, const char *file, int line);
 
-/* Waits until the condition holds, without sleeping; after half a minute the test hangs: abort. */
+/* Nothing takes that long unless it hangs, also under a sanitizer on a busy machine. */
+enum { HUNG_MS = 30000, HOUR_MS = 3600000 };
+
+/* Waits until the condition holds, without sleeping; after HUNG_MS the test hangs: abort. */
 #define WAIT_UNTIL(cond)                                                                           \
     do {                                                                                           \
         int64_t until_ms_ = 0;                                                                     \
@@ -135,6 +139,7 @@ typedef struct recorder {
     recorded *seen;
 } recorder;
 recorder *recorder_new(void);
+recorder *recorder_at(latch *at); /* a latch made anew, at which every call waits */
 void recorder_free(recorder *r);
 hark_verdict record(hark_delivery *d, void *ud); /* a handler that acks */
 void record_only(recorder *r, const hark_delivery *d);
@@ -144,6 +149,10 @@ void assert_consecutive(recorder *r, uint64_t first, size_t n);
 void assert_ascending(recorder *r);
 
 hark_sub_stats stats_of(hark_sub *s);
+/* The only consumer, as far as it is committed; its strings are gone. */
+hark_consumer_info consumer_now(fixture *f);
+/* Consumer "c" is to see everything again. */
+hark_reset_result reset_to_first(fixture *f);
 /* Ends a subscription and waits until it has ended. */
 void end_sub(hark_sub *s);
 

@@ -2,11 +2,7 @@
  * without outages fail by a full subscription only. */
 #include "outage.h"
 
-#include <hark/operate.h>
-
 #define RETRY(...) HARK_OPTS(hark_retry_opts, __VA_ARGS__)
-
-enum { HOUR_MS = 3600000 };
 
 static uint64_t failed_groups(fixture *f)
 {
@@ -35,6 +31,16 @@ static void lost(const hark_event *e, hark_err err, void *ud)
 static void loss_free(loss *l)
 {
     l->event = hark_event_unref(l->event);
+}
+
+/* In an outage: one attempt. */
+static void lose_at_once(fixture *f, const char *type, loss *l, int64_t flags)
+{
+    assert_err(
+        f, HARK_ESTORE,
+        hark_publish_with_retry(f->bus, HARK_OPTS(hark_event_spec, .type = type),
+                                RETRY(.max_attempts = 1, .gave_up = lost, .ud = l, .flags = flags),
+                                NULL, &f->ei));
 }
 
 static hark_page *read_type(fixture *f, const char *type)
@@ -222,13 +228,8 @@ static void test_a_silent_one_is_not_announced(void **state)
         return;
     loss l = {0};
     sqlite3 *outage = outage_begin(f);
-    for (int i = 0; i < 2; i++)
-        assert_err(f, HARK_ESTORE,
-                   hark_publish_with_retry(f->bus,
-                                           HARK_OPTS(hark_event_spec, .type = i ? "u" : "t"),
-                                           RETRY(.max_attempts = 1, .gave_up = lost, .ud = &l,
-                                                 .flags = i ? 0 : HARK_RETRY_SILENT),
-                                           NULL, &f->ei));
+    lose_at_once(f, "t", &l, HARK_RETRY_SILENT);
+    lose_at_once(f, "u", &l, 0);
     assert_int_equal(atomic_load(&l.n), 2);
     outage_end(outage);
     WAIT_UNTIL(count_of(f, "dead_letter") == 1);
@@ -246,10 +247,7 @@ static void test_an_announcement_is_not_announced_itself(void **state)
         return;
     loss l = {0};
     sqlite3 *outage = outage_begin(f);
-    assert_err(f, HARK_ESTORE,
-               hark_publish_with_retry(f->bus, HARK_OPTS(hark_event_spec, .type = "dead_letter"),
-                                       RETRY(.max_attempts = 1, .gave_up = lost, .ud = &l), NULL,
-                                       &f->ei));
+    lose_at_once(f, "dead_letter", &l, 0);
     assert_int_equal(atomic_load(&l.n), 1);
     outage_end(outage);
     reopen_bus(f, NULL);
@@ -317,7 +315,7 @@ static void test_a_drain_ends_its_wait_at_once(void **state)
                RETRY(.max_attempts = -1, .first_delay_ms = HOUR_MS, .max_delay_ms = HOUR_MS,
                      .deadline_ms = -1, .gave_up = lost, .ud = &l));
     WAIT_UNTIL(failed_groups(f) >= 1);
-    assert_ok(f, hark_drain(f->bus, 10000, &f->ei));
+    assert_ok(f, hark_drain(f->bus, HUNG_MS, &f->ei));
     assert_int_equal(pthread_join(c.thread, NULL), 0);
     assert_int_equal(c.err, HARK_ECLOSED);
     assert_int_equal(atomic_load(&l.n), 1);

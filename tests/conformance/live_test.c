@@ -131,10 +131,8 @@ static void test_bad_subscriptions_are_refused_with_a_reason(void **state)
 static void test_user_data_is_freed_once_after_the_last_call(void **state)
 {
     fixture *f = *state;
-    recorder *r = recorder_new();
     latch at;
-    latch_init(&at);
-    r->at = &at;
+    recorder *r = recorder_at(&at);
     hark_sub *sub = subscribe(f, "t", r, HARK_OPTS(hark_sub_opts, .free_ud = recorder_freed));
     publish_many(f, "t", 10);
     WAIT_UNTIL(atomic_load(&at.arrived) == 1);

@@ -35,10 +35,8 @@ static hark_sub_stats let_go(hark_sub *sub, latch *at, size_t published)
 static void test_newest_keeps_what_came_first_and_counts_the_rest(void **state)
 {
     fixture *f = *state;
-    recorder *r = recorder_new();
     latch at;
-    latch_init(&at);
-    r->at = &at;
+    recorder *r = recorder_at(&at);
     hark_sub *sub =
         subscribe(f, r, HARK_OPTS(hark_sub_opts, .ring = 16, .overflow = HARK_OVERFLOW_NEWEST));
     uint64_t first = block_and_publish(f, &at, 1000);
@@ -58,10 +56,8 @@ static void test_newest_keeps_what_came_first_and_counts_the_rest(void **state)
 static void test_oldest_keeps_what_came_last_and_counts_the_rest(void **state)
 {
     fixture *f = *state;
-    recorder *r = recorder_new();
     latch at;
-    latch_init(&at);
-    r->at = &at;
+    recorder *r = recorder_at(&at);
     hark_sub *sub =
         subscribe(f, r, HARK_OPTS(hark_sub_opts, .ring = 16, .overflow = HARK_OVERFLOW_OLDEST));
     uint64_t first = block_and_publish(f, &at, 1000);
@@ -80,10 +76,8 @@ static void test_oldest_keeps_what_came_last_and_counts_the_rest(void **state)
 static void test_the_log_policy_reads_on_and_loses_nothing_that_the_log_keeps(void **state)
 {
     fixture *f = *state;
-    recorder *r = recorder_new();
     latch at;
-    latch_init(&at);
-    r->at = &at;
+    recorder *r = recorder_at(&at);
     hark_sub *sub = subscribe(f, r, HARK_OPTS(hark_sub_opts, .ring = 16));
     uint64_t first = block_and_publish(f, &at, 5000);
     WAIT_UNTIL(stats_of(sub).catching_up);
@@ -100,10 +94,8 @@ static void test_the_log_policy_reads_on_and_loses_nothing_that_the_log_keeps(vo
 static void test_what_the_log_no_longer_has_is_a_counted_gap(void **state)
 {
     fixture *f = *state;
-    recorder *r = recorder_new();
     latch at;
-    latch_init(&at);
-    r->at = &at;
+    recorder *r = recorder_at(&at);
     reopen_bus(f, HARK_OPTS(hark_bus_opts, .tail_events = 64));
     hark_sub *sub = subscribe(f, r, HARK_OPTS(hark_sub_opts, .ring = 16, .flags = HARK_SUB_GAPS));
     uint64_t first = block_and_publish(f, &at, 1000);
@@ -193,11 +185,9 @@ static void test_publishers_wait_for_a_full_waiting_subscriber_and_nothing_is_lo
 {
     fixture *f = *state;
     enum { EACH = 200, THREADS = 4 };
-    recorder *r = recorder_new();
     latch at;
+    recorder *r = recorder_at(&at);
     flood x[THREADS];
-    latch_init(&at);
-    r->at = &at;
     hark_sub *sub = subscribe(f, r, &waiting);
     publish(f, "t");
     WAIT_UNTIL(atomic_load(&at.arrived) == 1); /* here the reader stands */
@@ -264,11 +254,9 @@ static void test_a_waiting_subscriber_loses_nothing_however_short_the_log_is(voi
 static void test_closing_a_full_subscriber_lets_publishers_go(void **state)
 {
     fixture *f = *state;
-    recorder *r = recorder_new();
     latch at;
+    recorder *r = recorder_at(&at);
     flood x = {.f = f, .n = 300};
-    latch_init(&at);
-    r->at = &at;
     hark_sub *sub = subscribe(f, r, &waiting);
     publish(f, "t");
     WAIT_UNTIL(atomic_load(&at.arrived) == 1);
@@ -296,10 +284,8 @@ static hark_verdict publish_inside(hark_delivery *d, void *ud)
 static void test_a_handler_never_waits_for_a_full_subscriber(void **state)
 {
     fixture *f = *state;
-    recorder *r = recorder_new(), *handler = recorder_new();
     latch at;
-    latch_init(&at);
-    r->at = &at;
+    recorder *r = recorder_at(&at), *handler = recorder_new();
     hark_sub *full = subscribe(f, r, &waiting), *sub;
     assert_ok(f, hark_subscribe(f->bus, "go", publish_inside, handler, NULL, &sub, &f->ei));
     publish(f, "t");

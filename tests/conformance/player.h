@@ -5,12 +5,8 @@
 
 #include "fixture.h"
 
-#include <hark/operate.h>
-
 #define REPLAY(...) HARK_OPTS(hark_replay_opts, __VA_ARGS__)
 #define INFO        (&(hark_replay_info){.size = sizeof(hark_replay_info)})
-
-enum { HOUR_MS = 3600000, LONG_MS = 30000 };
 
 /* ---- a handler that can be told how to answer -------------------------------------------------- */
 
@@ -68,10 +64,28 @@ static inline hark_replay_info started(fixture *f, player *p, const hark_replay_
     return info;
 }
 
+/* Begun, and its handler stands in sequence `seq` until the latch is opened. */
+static inline hark_replay_info held_at(fixture *f, player *p, uint64_t seq,
+                                       const hark_replay_opts *opts)
+{
+    p->stop_at = seq;
+    hark_replay_info info = started(f, p, opts);
+    WAIT_UNTIL(atomic_load(&p->at.arrived) == 1);
+    return info;
+}
+
+/* Sequence `seq` fails whenever it comes, and asks for an hour's pause each time. */
+static inline void stick_at(player *p, uint64_t seq)
+{
+    p->fail_at = seq;
+    p->failures = -1;
+    p->delay_ms = HOUR_MS;
+}
+
 static inline hark_replay_info ended(fixture *f, const char *id, int64_t state)
 {
     hark_replay_info info = {.size = sizeof info};
-    assert_ok(f, hark_replay_wait(f->bus, id, LONG_MS, &info, &f->ei));
+    assert_ok(f, hark_replay_wait(f->bus, id, HUNG_MS, &info, &f->ei));
     if (info.state != state)
         fail_msg("replay %s has state %lld, expected %lld: %s", id, (long long)info.state,
                  (long long)state, info.error);

@@ -13,7 +13,7 @@ static hark_sub *subscribe(fixture *f, const hark_sub_opts *opts)
 static hark_delivery *next(fixture *f, hark_sub *sub, uint64_t seq, int64_t attempt)
 {
     hark_delivery *d = NULL;
-    assert_ok(f, hark_next(sub, 30000, &d));
+    assert_ok(f, hark_next(sub, HUNG_MS, &d));
     assert_u64(hark_delivery_sequence(d), seq);
     assert_int_equal(hark_delivery_attempt(d), attempt);
     assert_string_equal(hark_delivery_consumer(d), "c");
@@ -133,7 +133,7 @@ static void test_a_closed_subscription_lets_settle_but_gives_no_more(void **stat
     sub = subscribe(f, OPTS(.workers = 2));
     uint64_t seen[2];
     for (int i = 0; i < 2; i++) { /* the retried one, and the one that nobody had */
-        assert_ok(f, hark_next(sub, 30000, &a));
+        assert_ok(f, hark_next(sub, HUNG_MS, &a));
         seen[i] = hark_delivery_sequence(a);
         assert_int_equal(hark_delivery_attempt(a), seen[i] == first ? 2 : 1);
         assert_ok(f, hark_settle(&a, NULL));

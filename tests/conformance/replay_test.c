@@ -2,8 +2,7 @@
  * while it runs. Their ends are in replay_end_test.c. */
 #include "player.h"
 
-/* ---- what is replayed
- * ------------------------------------------------------------------------- */
+/* ---- what is replayed ---------------------------------------------------------------------------- */
 
 static void test_a_range_comes_in_order_once_with_the_replays_id(void **state)
 {
@@ -97,9 +96,7 @@ static void test_what_is_published_later_is_not_part_of_it(void **state)
     fixture *f = *state;
     player *p = player_new();
     publish_many(f, "t", 10);
-    p->stop_at = 5;
-    (void)started(f, p, REPLAY(.id = "r", .last = 1000));
-    WAIT_UNTIL(atomic_load(&p->at.arrived) == 1);
+    (void)held_at(f, p, 5, REPLAY(.id = "r", .last = 1000));
     publish_many(f, "t", 10);
     latch_open(&p->at);
     assert_u64(ended(f, "r", HARK_REPLAYED).done, 10);
@@ -276,9 +273,7 @@ static void test_its_progress_can_be_watched(void **state)
     fixture *f = *state;
     player *p = player_new();
     publish_many(f, "t", 100);
-    p->stop_at = 31;
-    (void)started(f, p, REPLAY(.id = "r"));
-    WAIT_UNTIL(atomic_load(&p->at.arrived) == 1);
+    (void)held_at(f, p, 31, REPLAY(.id = "r"));
     hark_replay_info info = now_of(f, "r");
     assert_u64(info.state, HARK_REPLAYING);
     assert_u64(info.done, 30);
@@ -318,9 +313,7 @@ static void test_live_consumers_go_on_beside_it(void **state)
     recorder *r = recorder_new();
     hark_sub *sub;
     publish_many(f, "t", 100);
-    p->stop_at = 50;
-    (void)started(f, p, REPLAY(.id = "r"));
-    WAIT_UNTIL(atomic_load(&p->at.arrived) == 1);
+    (void)held_at(f, p, 50, REPLAY(.id = "r"));
     assert_ok(f, hark_subscribe(f->bus, "t", record, r, HARK_OPTS(hark_sub_opts, .consumer = "c"),
                                 &sub, &f->ei));
     publish_many(f, "t", 500);

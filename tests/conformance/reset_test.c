@@ -46,19 +46,6 @@ static hark_sub *subscribe(fixture *f, seen *x)
     return sub;
 }
 
-static bool copy_info(const hark_consumer_info *info, void *ud)
-{
-    *(hark_consumer_info *)ud = *info;
-    return true;
-}
-
-static hark_consumer_info look(fixture *f)
-{
-    hark_consumer_info info = {0};
-    assert_ok(f, hark_consumers(f->bus, copy_info, &info, &f->ei));
-    return info;
-}
-
 static void test_a_paused_consumer_starts_nothing_until_it_is_resumed(void **state)
 {
     fixture *f = *state;
@@ -67,7 +54,7 @@ static void test_a_paused_consumer_starts_nothing_until_it_is_resumed(void **sta
     publish(f, "t");
     WAIT_UNTIL(stats_of(sub).acked == 1);
     assert_ok(f, hark_consumer_pause(f->bus, "c", &f->ei));
-    assert_int_equal(look(f).paused, 1);
+    assert_int_equal(consumer_now(f).paused, 1);
     publish_many(f, "t", 10);
     end_sub(sub);
     if (f->store->survives)
@@ -77,7 +64,7 @@ static void test_a_paused_consumer_starts_nothing_until_it_is_resumed(void **sta
     assert_u64(atomic_load(&x->r->n), 1);
     assert_ok(f, hark_consumer_resume(f->bus, "c", &f->ei));
     WAIT_UNTIL(stats_of(sub).acked == 10);
-    assert_int_equal(look(f).paused, 0);
+    assert_int_equal(consumer_now(f).paused, 0);
     assert_err(f, HARK_ENOTFOUND, hark_consumer_pause(f->bus, "nobody", &f->ei));
     assert_says(f, "nobody");
     end_sub(sub);
@@ -97,10 +84,10 @@ static void test_a_reset_to_the_start_replays_what_was_delivered_and_then_goes_o
                                      &dry, &f->ei));
     assert_u64(dry.events, 100);
     assert_u64(dry.upto, first + 99);
-    assert_u64(look(f).generation, 1);
-    assert_ok(f, hark_consumer_reset(f->bus, "c", RESET(.start = HARK_START_FIRST), &r, &f->ei));
+    assert_u64(consumer_now(f).generation, 1);
+    r = reset_to_first(f);
     assert_u64(r.events, 100);
-    assert_u64(look(f).generation, 2);
+    assert_u64(consumer_now(f).generation, 2);
     WAIT_UNTIL(stats_of(sub).acked == 200);
     publish_many(f, "t", 10);
     WAIT_UNTIL(stats_of(sub).acked == 210);
@@ -157,11 +144,11 @@ static void test_a_reset_refuses_what_still_runs(void **state)
     assert_ok(f, hark_subscribe(f->bus, "t", NULL, NULL, OPTS(.workers = 2), &sub, &f->ei));
     uint64_t seq = publish(f, "t");
     hark_delivery *d, *again;
-    assert_ok(f, hark_next(sub, 20000, &d));
+    assert_ok(f, hark_next(sub, HUNG_MS, &d));
     assert_ok(f, hark_consumer_reset(f->bus, "c",
                                      RESET(.start = HARK_START_SEQUENCE, .start_sequence = seq),
                                      NULL, &f->ei));
-    assert_ok(f, hark_next(sub, 20000, &again));
+    assert_ok(f, hark_next(sub, HUNG_MS, &again));
     assert_u64(hark_delivery_sequence(again), seq);
     assert_int_equal(hark_delivery_extend(d, 1000), HARK_ESTALE);
     assert_int_equal(hark_settle(&d, NULL), HARK_ESTALE);
@@ -178,11 +165,11 @@ static void test_a_reset_drops_open_rows_and_keeps_dead_letters(void **state)
     atomic_store(&x->reject, 1);
     hark_sub *sub = subscribe(f, x);
     publish_keyed(f, "t", "k");
-    WAIT_UNTIL(look(f).dead_letters == 1);
+    WAIT_UNTIL(consumer_now(f).dead_letters == 1);
     atomic_store(&x->reject, 0);
-    assert_ok(f, hark_consumer_reset(f->bus, "c", RESET(.start = HARK_START_FIRST), NULL, &f->ei));
+    (void)reset_to_first(f);
     WAIT_UNTIL(stats_of(sub).acked == 1);
-    assert_u64(look(f).dead_letters, 1);
+    assert_u64(consumer_now(f).dead_letters, 1);
     end_sub(sub);
     seen_free(x);
 }
@@ -217,9 +204,9 @@ static void test_a_reset_during_delivery_loses_nothing(void **state)
         assert_ok(f, hark_consumer_reset(
                          f->bus, "c", RESET(.start = HARK_START_SEQUENCE, .start_sequence = first),
                          NULL, &f->ei));
-        WAIT_UNTIL(look(f).floor >= first + 49);
+        WAIT_UNTIL(consumer_now(f).floor >= first + 49);
     }
-    assert_u64(look(f).generation, 21);
+    assert_u64(consumer_now(f).generation, 21);
     end_sub(sub);
     recorder_free(r);
 }

@@ -149,11 +149,9 @@ static void test_nothing_goes_that_a_consumer_has_yet_to_see(void **state)
     fixture *f = *state;
     if (!retains(f))
         return;
-    recorder *r = recorder_new();
     latch at;
+    recorder *r = recorder_at(&at);
     hark_sub *sub;
-    latch_init(&at);
-    r->at = &at;
     publish_many(f, "u", 3);
     assert_ok(f, hark_subscribe(f->bus, "t", record, r, OPTS(.consumer = "slow", .window = 4), &sub,
                                 &f->ei));
@@ -176,11 +174,9 @@ static void test_a_consumer_of_other_types_holds_nothing_back(void **state)
     fixture *f = *state;
     if (!retains(f))
         return;
-    recorder *r = recorder_new();
-    hark_sub *sub;
     latch at;
-    latch_init(&at);
-    r->at = &at;
+    recorder *r = recorder_at(&at);
+    hark_sub *sub;
     assert_ok(f, hark_subscribe(f->bus, "u", record, r, OPTS(.consumer = "u"), &sub, &f->ei));
     publish(f, "u");
     WAIT_UNTIL(atomic_load(&at.arrived) == 1);
@@ -265,10 +261,8 @@ static void test_nothing_goes_that_a_running_replay_has_yet_to_read(void **state
     fixture *f = *state;
     if (!retains(f))
         return;
-    recorder *r = recorder_new();
     latch at;
-    latch_init(&at);
-    r->at = &at;
+    recorder *r = recorder_at(&at);
     publish_many(f, "t", 1000);
     hark_replay_info info = {.size = sizeof info};
     assert_ok(f, hark_replay(f->bus, record, r, HARK_OPTS(hark_replay_opts, .first = 101), &info,
@@ -322,11 +316,9 @@ static void test_forced_it_hands_an_open_consumer_a_gap(void **state)
     fixture *f = *state;
     if (!retains(f))
         return;
-    recorder *r = recorder_new();
     latch at;
+    recorder *r = recorder_at(&at);
     hark_sub *sub;
-    latch_init(&at);
-    r->at = &at;
     reopen_bus(f, HARK_OPTS(hark_bus_opts, .tail_events = 64)); /* it reads on from the store */
     assert_ok(f, hark_subscribe(f->bus, "t", record, r,
                                 OPTS(.consumer = "c", .window = 4, .flags = HARK_SUB_GAPS), &sub,

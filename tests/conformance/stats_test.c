@@ -335,10 +335,8 @@ static void test_a_consumer_has_its_counts_and_latencies(void **state)
 static void test_handler_time_is_the_handlers(void **state)
 {
     fixture *f = *state;
-    recorder *r = recorder_new();
     latch at;
-    latch_init(&at);
-    r->at = &at;
+    recorder *r = recorder_at(&at);
     hark_sub *sub = subscribe(f, "t", record, r, OPTS(.workers = 1));
     publish(f, "t");
     WAIT_UNTIL(atomic_load(&at.arrived) == 1);

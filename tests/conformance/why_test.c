@@ -273,7 +273,7 @@ static void test_a_consumer_runs_no_further_ahead_of_a_failing_store_than_its_wi
     publish_many(f, "t", 50);
     assert_int_equal(sqlite3_open(strchr(f->url, ':') + 1, &db), SQLITE_OK);
     assert_int_equal(sqlite3_exec(db, "BEGIN IMMEDIATE", NULL, NULL, NULL), SQLITE_OK);
-    assert_ok(f, hark_next(sub, 20000, &d));
+    assert_ok(f, hark_next(sub, HUNG_MS, &d));
     assert_ok(f, hark_settle(&d, NULL));
     (void)wait_why(f, HARK_WHY_STORE_FAILING);
     while (!hark_next(sub, 300, &d))
@@ -283,7 +283,7 @@ static void test_a_consumer_runs_no_further_ahead_of_a_failing_store_than_its_wi
     assert_int_equal(sqlite3_exec(db, "ROLLBACK", NULL, NULL, NULL), SQLITE_OK);
     assert_int_equal(sqlite3_close(db), SQLITE_OK);
     while (stats_of(sub).acked < 50) {
-        assert_ok(f, hark_next(sub, 20000, &d));
+        assert_ok(f, hark_next(sub, HUNG_MS, &d));
         assert_ok(f, hark_settle(&d, NULL));
     }
     end_sub(sub);
@@ -341,25 +341,12 @@ static void test_a_full_ledger_that_holds_up_others_says_so(void **state)
     end_sub(sub);
 }
 
-static bool take_highest(const hark_consumer_info *info, void *ud)
-{
-    *(uint64_t *)ud = info->highest;
-    return true;
-}
-
-static uint64_t stored_highest(fixture *f)
-{
-    uint64_t highest = 0;
-    assert_ok(f, hark_consumers(f->bus, take_highest, &highest, &f->ei));
-    return highest;
-}
-
 static void test_a_replay_at_a_rate_is_throttled(void **state)
 {
     fixture *f = *state;
     hark_sub *sub = subscribe(f, ack, NULL, OPTS(.workers = 2));
     uint64_t last = publish_many(f, "t", 100) + 99;
-    WAIT_UNTIL(stored_highest(f) == last);
+    WAIT_UNTIL(consumer_now(f).highest == last);
     hark_reset_result reset = {.size = sizeof reset};
     assert_ok(f, hark_consumer_reset(
                      f->bus, "c", HARK_OPTS(hark_reset_opts, .start = HARK_START_FIRST, .rate = 1),

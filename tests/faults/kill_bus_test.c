@@ -6,7 +6,6 @@
 #include "kit.h"
 #include "work.h"
 
-#include <errno.h>
 #include <hark/hark.h>
 #include <poll.h>
 #include <signal.h>
@@ -50,19 +49,9 @@ typedef struct campaign {
     size_t again, receipts;
     uint64_t floor;
     int64_t dead;
-    char line[256];
-    size_t n_line, n_lines;
+    kit_lines lines;
+    size_t n_lines;
 } campaign;
-
-static void *grow(void *p, size_t n, size_t *cap, size_t size)
-{
-    if (n < *cap)
-        return p;
-    *cap = *cap ? *cap * 2 : 65536;
-    p = realloc(p, *cap * size);
-    KIT_CHECK(p != NULL, "out of memory");
-    return p;
-}
 
 /* ---- what the victim says ---- */
 
@@ -90,7 +79,7 @@ static void add_sent(campaign *c, const sent *s)
         return;
     }
     KIT_CHECK(s->n / PER_RUN == c->run + 1, "a strange number: %llu", (unsigned long long)s->n);
-    c->sent = grow(c->sent, c->n_sent, &c->cap_sent, sizeof *c->sent);
+    c->sent = kit_grow(c->sent, c->n_sent, &c->cap_sent, sizeof *c->sent);
     c->sent[c->n_sent++] = *s;
     c->of_run[s->n % PER_RUN] = c->n_sent;
 }
@@ -102,8 +91,9 @@ static void sort_sent(campaign *c)
     memset(c->of_run, 0, PER_RUN * sizeof *c->of_run);
 }
 
-static void take_line(campaign *c, const char *line)
+static void take_line(void *ud, const char *line)
 {
+    campaign *c = ud;
     unsigned long long a, b;
     unsigned count;
     int attempt;
@@ -119,7 +109,7 @@ static void take_line(campaign *c, const char *line)
         s->receipt = b;
     } else if (sscanf(line, "D %llu %llu %d", &a, &b, &attempt) == 3) {
         c->deliveries =
-            grow(c->deliveries, c->n_deliveries, &c->cap_deliveries, sizeof *c->deliveries);
+            kit_grow(c->deliveries, c->n_deliveries, &c->cap_deliveries, sizeof *c->deliveries);
         c->deliveries[c->n_deliveries++] =
             (delivery){.run = c->run, .seq = a, .n = b, .attempt = attempt};
     } else {
@@ -129,18 +119,7 @@ static void take_line(campaign *c, const char *line)
 
 static bool read_lines(campaign *c, int fd)
 {
-    char buf[32768];
-    ssize_t n = read(fd, buf, sizeof buf);
-    for (ssize_t i = 0; i < n; i++) {
-        c->line[c->n_line++] = buf[i];
-        KIT_CHECK(c->n_line < sizeof c->line, "an endless line");
-        if (buf[i] != '\n')
-            continue;
-        c->line[c->n_line - 1] = '\0';
-        c->n_line = 0;
-        take_line(c, c->line);
-    }
-    return n > 0 || (n < 0 && errno == EINTR);
+    return kit_read_lines(&c->lines, fd, take_line, c);
 }
 
 /* ---- one run ---- */
@@ -193,7 +172,7 @@ static void run_and_kill(campaign *c)
     while (read_lines(c, p.out))
         continue;
     kit_kill(&p);
-    c->n_line = 0;
+    c->lines.n = 0;
 }
 
 /* ---- the ledger, read beside the library ---- */

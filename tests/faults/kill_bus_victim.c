@@ -9,13 +9,11 @@
  *                                          published AGAIN: n:first:count without a receipt
  *   kill_bus_victim URL --settle SEQUENCE  only consumes, until all up to SEQUENCE is settled
  */
-#include "kit.h"
+#include "lines.h"
 #include "work.h"
 
-#include <errno.h>
 #include <hark/hark.h>
 #include <pthread.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -29,26 +27,14 @@ static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t moved = PTHREAD_COND_INITIALIZER;
 static int in_flight;
 
-static void say(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
-static void say(const char *fmt, ...)
-{
-    char line[128];
-    va_list ap;
-    va_start(ap, fmt);
-    int n = vsnprintf(line, sizeof line, fmt, ap);
-    va_end(ap);
-    if (write(STDOUT_FILENO, line, (size_t)n) != n)
-        _exit(1); /* nobody listens */
-}
-
 static void say_sent(uint64_t n, uint64_t first, unsigned count)
 {
-    say("S %llu %llu %u\n", (unsigned long long)n, (unsigned long long)first, count);
+    line_say("S %llu %llu %u", (unsigned long long)n, (unsigned long long)first, count);
 }
 
 static void say_receipt(uint64_t n, const hark_receipt *r)
 {
-    say("R %llu %llu\n", (unsigned long long)n, (unsigned long long)r->sequence);
+    line_say("R %llu %llu", (unsigned long long)n, (unsigned long long)r->sequence);
 }
 
 static hark_event_spec spec_of(const work *w)
@@ -148,8 +134,8 @@ static hark_verdict handle(hark_delivery *d, void *ud)
     uint64_t n = strtoull(data + strlen("{\"n\":"), NULL, 10);
     int64_t attempt = hark_delivery_attempt(d);
     (void)ud;
-    say("D %llu %llu %lld\n", (unsigned long long)hark_delivery_sequence(d), (unsigned long long)n,
-        (long long)attempt);
+    line_say("D %llu %llu %lld", (unsigned long long)hark_delivery_sequence(d),
+             (unsigned long long)n, (long long)attempt);
     switch (work_fate_of(n)) {
     case WORK_REJECT:
         hark_delivery_explain(d, "rejected on purpose");

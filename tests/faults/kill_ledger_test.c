@@ -5,7 +5,6 @@
  * letter was redriven or discarded, and no redrive is doubled or forgotten. */
 #include "ledger_work.h"
 
-#include <errno.h>
 #include <hark/hark.h>
 #include <poll.h>
 #include <signal.h>
@@ -53,41 +52,29 @@ typedef struct campaign {
     uint64_t floor[C], last_letter;
     uint32_t *letters; /* pairs of consumer and sequence, as announced */
     size_t n_letters, cap_letters;
-    char line[256];
-    size_t n_line;
+    kit_lines lines;
     size_t kills, redrives, discards;
 } campaign;
 
 #define ASKED (UINT64_C(1) << 63)
 
-static void *grow(void *p, size_t n, size_t *cap, size_t size)
-{
-    if (n < *cap)
-        return p;
-    size_t more = n < 65536 ? 65536 : 2 * n;
-    p = realloc(p, more * size);
-    KIT_CHECK(p != NULL, "out of memory");
-    memset((char *)p + *cap * size, 0, (more - *cap) * size);
-    *cap = more;
-    return p;
-}
-
 /* ---- what the victim says ---- */
 
 static void add_record(campaign *c, record r)
 {
-    c->records = grow(c->records, c->n_records, &c->cap_records, sizeof *c->records);
+    c->records = kit_grow(c->records, c->n_records, &c->cap_records, sizeof *c->records);
     c->records[c->n_records++] = r;
 }
 
 static uint64_t *receipt_of(campaign *c, uint64_t n)
 {
-    c->receipts = grow(c->receipts, n, &c->cap_receipts, sizeof *c->receipts);
+    c->receipts = kit_grow(c->receipts, n, &c->cap_receipts, sizeof *c->receipts);
     return &c->receipts[n];
 }
 
-static void take_line(campaign *c, const char *line)
+static void take_line(void *ud, const char *line)
 {
+    campaign *c = ud;
     unsigned long long n, seq;
     unsigned consumer, attempt;
     char v;
@@ -119,18 +106,7 @@ static void take_line(campaign *c, const char *line)
 
 static bool read_lines(campaign *c, int fd)
 {
-    char buf[32768];
-    ssize_t n = read(fd, buf, sizeof buf);
-    for (ssize_t i = 0; i < n; i++) {
-        c->line[c->n_line++] = buf[i];
-        KIT_CHECK(c->n_line < sizeof c->line, "an endless line");
-        if (buf[i] != '\n')
-            continue;
-        c->line[c->n_line - 1] = '\0';
-        c->n_line = 0;
-        take_line(c, c->line);
-    }
-    return n > 0 || (n < 0 && errno == EINTR);
+    return kit_read_lines(&c->lines, fd, take_line, c);
 }
 
 /* ---- one run ---- */
@@ -159,7 +135,7 @@ static void run_and_kill(campaign *c, const char *const *argv, int64_t ms, bool 
     if (!killed && !(may_end && kit_exited(status, 0)))
         kit_fail("the victim ended by itself, wait status %d: %s", status,
                  kit_slurp(kit_path("stderr"), NULL));
-    c->n_line = 0;
+    c->lines.n = 0;
     c->kills += killed;
 }
 
@@ -226,7 +202,7 @@ static void announced(campaign *c, const char *data)
     const char *consumer = strstr(data, "\"consumer\":\""), *seq = strstr(data, "\"sequence\":");
     KIT_CHECK(consumer && seq, "a strange dead_letter: %.200s", data);
     (void)sscanf(consumer + strlen("\"consumer\":\""), "%63[^\"]", name);
-    c->letters = grow(c->letters, 2 * c->n_letters + 1, &c->cap_letters, sizeof *c->letters);
+    c->letters = kit_grow(c->letters, 2 * c->n_letters + 1, &c->cap_letters, sizeof *c->letters);
     c->letters[2 * c->n_letters] = (uint32_t)consumer_of(name);
     c->letters[2 * c->n_letters + 1] = (uint32_t)strtoull(seq + strlen("\"sequence\":"), NULL, 10);
     c->n_letters++;

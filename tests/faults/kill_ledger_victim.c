@@ -16,13 +16,13 @@
  *                                              is settled
  */
 #include "ledger_work.h"
+#include "lines.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <hark/hark.h>
 #include <pthread.h>
 #include <sched.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -37,18 +37,6 @@ static unsigned char mended[SEQUENCES]; /* a bit for each consumer */
 static bool all_mended;
 static int mended_fd;
 
-static void say(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
-static void say(const char *fmt, ...)
-{
-    char line[128];
-    va_list ap;
-    va_start(ap, fmt);
-    int n = vsnprintf(line, sizeof line, fmt, ap);
-    va_end(ap);
-    if (write(STDOUT_FILENO, line, (size_t)n) != n)
-        _exit(1); /* nobody listens */
-}
-
 /* ---- consuming ---- */
 
 static hark_verdict handle(hark_delivery *d, void *ud)
@@ -61,8 +49,8 @@ static hark_verdict handle(hark_delivery *d, void *ud)
     bool ok = all_mended || (mended[seq % SEQUENCES] & 1u << c);
     pthread_mutex_unlock(&lock);
     char v = ok ? 'A' : ledger_fate(c, n, attempt);
-    say("D %d %llu %llu %lld %c\n", c, (unsigned long long)seq, (unsigned long long)n,
-        (long long)attempt, v);
+    line_say("D %d %llu %llu %lld %c", c, (unsigned long long)seq, (unsigned long long)n,
+             (long long)attempt, v);
     return v == 'A' ? HARK_ACK : v == 'R' ? HARK_RETRY : HARK_REJECT;
 }
 
@@ -123,11 +111,11 @@ static void mend(const letter *l, bool discard)
     hark_errinfo ei = {.text = ""};
     if (!discard)
         remember(l);
-    say("%c %d %llu\n", discard ? 'X' : 'M', l->consumer, (unsigned long long)l->seq);
+    line_say("%c %d %llu", discard ? 'X' : 'M', l->consumer, (unsigned long long)l->seq);
     hark_err err = discard ? hark_discard(bus, l->id, &ei) : hark_redrive(bus, l->id, &ei);
     if (err)
         kit_fail("%s: %s", discard ? "hark_discard" : "hark_redrive", ei.text);
-    say("%c %d %llu\n", discard ? 'x' : 'm', l->consumer, (unsigned long long)l->seq);
+    line_say("%c %d %llu", discard ? 'x' : 'm', l->consumer, (unsigned long long)l->seq);
 }
 
 static void mend_some(uint64_t *random)
@@ -174,12 +162,12 @@ static void publish(uint64_t from, unsigned count)
                                  .key = key[i],
                                  .json = "{}"};
         p[i] = &s[i];
-        say("S %llu\n", (unsigned long long)(from + i));
+        line_say("S %llu", (unsigned long long)(from + i));
     }
     if (hark_publish_batch(bus, p, count, r, &ei))
         kit_fail("hark_publish_batch: %s", ei.text);
     for (unsigned i = 0; i < count; i++)
-        say("R %llu %llu\n", (unsigned long long)(from + i), (unsigned long long)r[i].sequence);
+        line_say("R %llu %llu", (unsigned long long)(from + i), (unsigned long long)r[i].sequence);
 }
 
 static void live(uint64_t n, uint64_t end)
@@ -213,7 +201,7 @@ static void settle(uint64_t sequence)
     hark_errinfo ei;
     uint64_t count = 0;
     int64_t end = kit_ms() + 3 * KIT_HUNG_MS;
-    say("A\n");
+    line_say("A");
     do {
         if (hark_redrive_all(bus, NULL, 0, &count, &ei))
             kit_fail("hark_redrive_all: %s", ei.text);

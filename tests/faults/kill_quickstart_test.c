@@ -6,7 +6,6 @@
 #include "kit.h"
 #include "load.h"
 
-#include <errno.h>
 #include <hark/hark.h>
 #include <poll.h>
 #include <signal.h>
@@ -31,8 +30,7 @@ typedef struct campaign {
     load *load;
     line *lines;
     size_t n_lines, cap_lines, run;
-    char partial[512]; /* of a line */
-    size_t n_partial;
+    kit_lines partial;
     int port; /* once it listens */
     int64_t slowest_start;
     size_t early; /* kills before it listened */
@@ -41,18 +39,15 @@ typedef struct campaign {
 
 /* ---- what the consumers print ---- */
 
-static void add_line(campaign *c, const char *text)
+static void add_line(void *ud, const char *text)
 {
+    campaign *c = ud;
     static const char *const starts[2] = {"Order placed: ", "User created: "};
     for (int user = 0; user < 2; user++) {
         size_t n = strlen(starts[user]);
         if (strncmp(text, starts[user], n) != 0)
             continue;
-        if (c->n_lines == c->cap_lines) {
-            c->cap_lines = c->cap_lines ? c->cap_lines * 2 : 65536;
-            c->lines = realloc(c->lines, c->cap_lines * sizeof *c->lines);
-            KIT_CHECK(c->lines != NULL, "out of memory");
-        }
+        c->lines = kit_grow(c->lines, c->n_lines, &c->cap_lines, sizeof *c->lines);
         line *l = &c->lines[c->n_lines++];
         *l = (line){.run = c->run, .user = user == 1};
         (void)snprintf(l->text, sizeof l->text, "%.31s", text + n);
@@ -61,22 +56,9 @@ static void add_line(campaign *c, const char *text)
     KIT_CHECK(sscanf(text, "listening on port %d,", &c->port) == 1, "a strange line: %s", text);
 }
 
-/* Reads what is there; false at the end. */
 static bool read_lines(campaign *c, int fd)
 {
-    char buf[32768];
-    ssize_t n = read(fd, buf, sizeof buf);
-    for (ssize_t i = 0; i < n; i++) {
-        if (buf[i] != '\n') {
-            KIT_CHECK(c->n_partial < sizeof c->partial - 1, "an endless line");
-            c->partial[c->n_partial++] = buf[i];
-            continue;
-        }
-        c->partial[c->n_partial] = '\0';
-        c->n_partial = 0;
-        add_line(c, c->partial);
-    }
-    return n > 0 || (n < 0 && errno == EINTR);
+    return kit_read_lines(&c->partial, fd, add_line, c);
 }
 
 /* ---- one run, ended by kill -9 ---- */
@@ -126,7 +108,7 @@ static void kill_now(campaign *c, kit_proc *p)
         continue;
     kit_kill(p);
     load_disconnect(c->load);
-    c->n_partial = 0;
+    c->partial.n = 0;
 }
 
 /* Some are killed while they start, some at a random time, some right after an answer. */

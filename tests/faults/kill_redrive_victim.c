@@ -35,20 +35,10 @@ static uint64_t number(const char *text)
     return strtoull(text, NULL, 10);
 }
 
-static void await_change_locked(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_REALTIME, &t);
-    t.tv_nsec += 2000000;
-    t.tv_sec += t.tv_nsec / 1000000000;
-    t.tv_nsec %= 1000000000;
-    (void)pthread_cond_timedwait(&changed, &lock, &t);
-}
-
 static void await_change(void)
 {
     pthread_mutex_lock(&lock);
-    await_change_locked();
+    kit_await_locked(&changed, &lock);
     pthread_mutex_unlock(&lock);
 }
 
@@ -71,7 +61,7 @@ static void pass_gate(void)
     if (!hold && stop && answers == mark)
         line_say("at");
     while (stop && answers >= stop)
-        await_change_locked();
+        kit_await_locked(&changed, &lock);
     pthread_cond_broadcast(&changed);
     pthread_mutex_unlock(&lock);
 }

@@ -47,20 +47,10 @@ static uint64_t rounds;
 
 /* ---- waiting ---- */
 
-static void await_change_locked(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_REALTIME, &t);
-    t.tv_nsec += 2000000;
-    t.tv_sec += t.tv_nsec / 1000000000;
-    t.tv_nsec %= 1000000000;
-    (void)pthread_cond_timedwait(&changed, &lock, &t);
-}
-
 static void await_change(void)
 {
     pthread_mutex_lock(&lock);
-    await_change_locked();
+    kit_await_locked(&changed, &lock);
     pthread_mutex_unlock(&lock);
 }
 
@@ -111,7 +101,7 @@ static void pass_gate(player *p, uint64_t seq)
         line_say("at");
     }
     while (p->stop && seq >= p->stop && !p->opened)
-        await_change_locked();
+        kit_await_locked(&changed, &lock);
     pthread_mutex_unlock(&lock);
 }
 

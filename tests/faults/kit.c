@@ -173,6 +173,28 @@ int64_t kit_ms(void)
     return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
 }
 
+void *kit_grow(void *p, size_t n, size_t *cap, size_t size)
+{
+    if (n < *cap)
+        return p;
+    size_t more = n < 65536 ? 65536 : 2 * n;
+    p = realloc(p, more * size);
+    KIT_CHECK(p != NULL, "out of memory");
+    memset((char *)p + *cap * size, 0, (more - *cap) * size);
+    *cap = more;
+    return p;
+}
+
+void kit_await_locked(pthread_cond_t *changed, pthread_mutex_t *lock)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_REALTIME, &t);
+    t.tv_nsec += 2000000;
+    t.tv_sec += t.tv_nsec / 1000000000;
+    t.tv_nsec %= 1000000000;
+    (void)pthread_cond_timedwait(changed, lock, &t);
+}
+
 /* ---- files ---- */
 
 char *kit_slurp(const char *path, size_t *ret_len)

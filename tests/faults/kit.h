@@ -3,6 +3,7 @@
 #ifndef HK_FAULTS_KIT_H
 #define HK_FAULTS_KIT_H
 
+#include <pthread.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -22,6 +23,10 @@ uint64_t kit_seed(void);                    /* HARK_TEST_SEED or a fresh one; pr
 uint64_t kit_random(uint64_t *state);       /* splitmix64 */
 uint64_t kit_hash(const void *p, size_t n); /* FNV-1a */
 int64_t kit_ms(void);                       /* monotonic */
+/* Makes an array longer when it is full; what is new is zero. */
+void *kit_grow(void *p, size_t n, size_t *cap, size_t size);
+/* Waits for a change of what the lock guards, or 2 ms; the lock is held. */
+void kit_await_locked(pthread_cond_t *changed, pthread_mutex_t *lock);
 
 /* Ends the test as failed, with a text. */
 _Noreturn void kit_fail(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
@@ -61,6 +66,16 @@ void kit_run(const char *const *argv, const kit_how *how, kit_output *ret);
 /* Collects the output of a running program until its end. */
 void kit_finish(kit_proc *p, kit_output *ret);
 bool kit_exited(int status, int code);
+
+/* What a program says, cut into lines; zeroed for each program. */
+typedef struct kit_lines {
+    char line[512];
+    size_t n;
+} kit_lines;
+
+/* Reads what is there, or waits for it, and hands over each whole line without its end; false at the
+ * end of the output. */
+bool kit_read_lines(kit_lines *l, int fd, void (*take)(void *ud, const char *line), void *ud);
 
 /* Starts a quickstart and waits for the line that tells its port; lines before it are lost. */
 kit_proc kit_quickstart(const char *program, const char *store, const char *err_path,

@@ -125,6 +125,22 @@ void kit_run(const char *const *argv, const kit_how *how, kit_output *ret)
     kit_finish(&p, ret);
 }
 
+bool kit_read_lines(kit_lines *l, int fd, void (*take)(void *ud, const char *line), void *ud)
+{
+    char buf[32768];
+    ssize_t n = read(fd, buf, sizeof buf);
+    for (ssize_t i = 0; i < n; i++) {
+        l->line[l->n++] = buf[i];
+        KIT_CHECK(l->n < sizeof l->line, "an endless line");
+        if (buf[i] != '\n')
+            continue;
+        l->line[l->n - 1] = '\0';
+        l->n = 0;
+        take(ud, l->line);
+    }
+    return n > 0 || (n < 0 && errno == EINTR);
+}
+
 kit_proc kit_quickstart(const char *program, const char *store, const char *err_path, int *ret_port)
 {
     const char *argv[] = {program, "--listen", "127.0.0.1:0", "--store", store, NULL};
