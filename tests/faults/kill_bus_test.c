@@ -86,7 +86,8 @@ static void add_sent(campaign *c, const sent *s)
 
 static void sort_sent(campaign *c)
 {
-    qsort(c->sent, c->n_sent, sizeof *c->sent, by_n);
+    if (c->n_sent > 0) /* the first one may have been killed before it said anything */
+        qsort(c->sent, c->n_sent, sizeof *c->sent, by_n);
     c->n_sorted = c->n_sent;
     memset(c->of_run, 0, PER_RUN * sizeof *c->of_run);
 }
