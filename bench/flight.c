@@ -16,11 +16,11 @@ typedef struct flight {
     long wanted; /* the publisher sleeps until so many are done; 0 = it does not sleep */
 } flight;
 
-typedef struct ticket {
+struct flight_ticket {
     flight *f;
     int64_t start;
     int64_t took;
-} ticket;
+};
 
 hark_bus *flight_open(const char *url)
 {
@@ -39,9 +39,8 @@ hark_bus *flight_open(const char *url)
     return bus;
 }
 
-static void on_receipt(hark_err err, const hark_receipt *receipt, void *ud)
+void flight_landed(flight_ticket *t, hark_err err, const hark_receipt *receipt)
 {
-    ticket *t = ud;
     flight *f = t->f;
     if (err != HARK_OK)
         bench_die("receipt: %s", hark_err_name(err));
@@ -70,13 +69,10 @@ static void wait_until_done(flight *f, long done)
     pthread_mutex_unlock(&f->lock);
 }
 
-void flight_publish(hark_bus *bus, long events, long depth, bench_lat *lat)
+void flight_run(hark_bus *bus, flight_start start, long events, long depth, bench_lat *lat)
 {
     flight f = {.lock = PTHREAD_MUTEX_INITIALIZER, .landed = PTHREAD_COND_INITIALIZER};
-    const hark_event_spec *spec =
-        HARK_OPTS(hark_event_spec, .type = BENCH_TYPE, .data = bench_data(),
-                  .data_len = BENCH_BYTES, .min_durability = HARK_DISK);
-    ticket *tickets = malloc((size_t)events * sizeof(*tickets));
+    flight_ticket *tickets = malloc((size_t)events * sizeof(*tickets));
     if (!tickets)
         bench_die("out of memory");
     long known_done = 0; /* looked up only when the known count does not do */
@@ -87,14 +83,32 @@ void flight_publish(hark_bus *bus, long events, long depth, bench_lat *lat)
             known_done = f.done;
             pthread_mutex_unlock(&f.lock);
         }
-        tickets[i] = (ticket){.f = &f, .start = bench_ns()};
-        hark_err err = hark_publish_async(bus, spec, on_receipt, &tickets[i]);
-        if (err != HARK_OK)
-            bench_die("publish: %s", hark_err_name(err));
+        tickets[i] = (flight_ticket){.f = &f, .start = bench_ns()};
+        start(bus, &tickets[i]);
     }
     wait_until_done(&f, events);
     if (lat)
         for (long i = 0; i < events; i++)
             bench_lat_add(lat, tickets[i].took);
     free(tickets);
+}
+
+static void on_receipt(hark_err err, const hark_receipt *receipt, void *ud)
+{
+    flight_landed(ud, err, receipt);
+}
+
+static void start_publish(hark_bus *bus, flight_ticket *t)
+{
+    const hark_event_spec *spec =
+        HARK_OPTS(hark_event_spec, .type = BENCH_TYPE, .data = bench_data(),
+                  .data_len = BENCH_BYTES, .min_durability = HARK_DISK);
+    hark_err err = hark_publish_async(bus, spec, on_receipt, t);
+    if (err != HARK_OK)
+        bench_die("publish: %s", hark_err_name(err));
+}
+
+void flight_publish(hark_bus *bus, long events, long depth, bench_lat *lat)
+{
+    flight_run(bus, start_publish, events, depth, lat);
 }

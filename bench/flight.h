@@ -9,6 +9,14 @@
 /* Opens a store of class `disk`, in a fresh file if the store is SQLite. */
 hark_bus *flight_open(const char *url);
 
+/* One thing in flight. Whoever is told of its end calls flight_landed with the ticket. */
+typedef struct flight_ticket flight_ticket;
+typedef void (*flight_start)(hark_bus *bus, flight_ticket *t);
+void flight_landed(flight_ticket *t, hark_err err, const hark_receipt *receipt);
+
+/* Starts `n` things, at most `depth` of them in flight at any time, and waits for all. */
+void flight_run(hark_bus *bus, flight_start start, long n, long depth, bench_lat *lat);
+
 /* Publishes `events` events, at most `depth` without a receipt at any time, and waits for all
  * receipts. Each must be of class `disk` and no duplicate. `lat` (may be NULL) gets the time from
  * each publish to its receipt. */

@@ -26,6 +26,13 @@ struct node {
     struct node *kids;
     size_t n_kids;
     int color;
+    int64_t at;
+    bool has_at;
+    void *blob;
+    size_t blob_len;
+    int64_t price;
+    int64_t rate;
+    bool has_rate;
 };
 
 static const hark_json_name colors[] = {{"red", 0}, {"blue", 2}, {NULL, 0}};
@@ -38,12 +45,30 @@ HARK_JSON_TABLE_STRICT(node_json, struct node, HARK_JSON_STR(struct node, name, 
                        HARK_JSON_LIST(struct node, words, n_words),
                        HARK_JSON_FIXED_LIST(struct node, bytes, n_bytes),
                        HARK_JSON_ARRAY(struct node, kids, n_kids, &node_json),
-                       HARK_JSON_ENUM(struct node, color, colors));
+                       HARK_JSON_ENUM(struct node, color, colors),
+                       HARK_JSON_TIME(struct node, at, HARK_JSON_HAS(struct node, has_at)),
+                       HARK_JSON_BYTES(struct node, blob, blob_len, .max_len = 9),
+                       HARK_JSON_DECIMAL(struct node, price, 2, HARK_JSON_MIN(-1)),
+                       HARK_JSON_DECIMAL(struct node, rate, 18, .as_text = true,
+                                         HARK_JSON_HAS(struct node, has_rate)));
 
 static void must(bool truth)
 {
     if (!truth)
         abort();
+}
+
+static void look_at_decimal(hk_json_slice s, int digits)
+{
+    hk_buf b = {0};
+    int64_t units, again;
+    hk_json_slice root;
+    if (hk_json_decimal(s, digits, &units) != HARK_OK)
+        return;
+    hk_json_add_decimal(&b, units, digits);
+    must(hk_json_check(b.data, b.len, NULL, &root, NULL) == HARK_OK);
+    must(hk_json_decimal(root, digits, &again) == HARK_OK && again == units);
+    hk_buf_free(&b);
 }
 
 static void look_at(hk_json_slice s)
@@ -66,6 +91,8 @@ static void look_at(hk_json_slice s)
     }
     if (hk_json_int64(s, &i) == HARK_OK && i >= 0)
         must(hk_json_uint64(s, &u) == HARK_OK && u == (uint64_t)i);
+    for (int digits = 0; digits <= 18; digits += 6)
+        look_at_decimal(s, digits);
 }
 
 static void walk(hk_json_slice s)
@@ -87,12 +114,16 @@ static void round_trip(const char *text, size_t len)
     hark_json_errors errors;
     char *first, *second;
     if (hark_json_decode(&node_json, text, len, &node, &errors) != HARK_OK) {
-        must(errors.count > 0 && node.name == NULL && node.kids == NULL && node.raw == NULL);
+        must(errors.count > 0 && node.name == NULL && node.kids == NULL && node.raw == NULL &&
+             node.blob == NULL);
         return;
     }
     hark_err err = hark_json_encode(&node_json, &node, &first, NULL, NULL);
     must(err == HARK_OK);
     must(hark_json_decode(&node_json, first, strlen(first), &again, NULL) == HARK_OK);
+    must(again.at == node.at && again.price == node.price && again.rate == node.rate);
+    must(again.blob_len == node.blob_len &&
+         (node.blob_len == 0 || memcmp(again.blob, node.blob, node.blob_len) == 0));
     must(hark_json_encode(&node_json, &again, &second, NULL, NULL) == HARK_OK);
     must(strcmp(first, second) == 0);
     hark_json_free(&node_json, &node);

@@ -101,20 +101,25 @@ HARK_API HARK_MUST hark_err hark_cursor_parse(hark_bus *bus, const char *text, u
 /* ---- publishing ------------------------------------------------------------------------------ */
 
 typedef struct hark_receipt {
-    uint64_t sequence;    /* place in the log */
-    int64_t durability;   /* hark_durability met */
-    int64_t duplicate;    /* not 0: the same source and id was there with the same content */
-    char id[64];          /* the event's id, if it has up to 63 bytes; else empty */
-    uint64_t reserved[4]; /* 0 */
+    uint64_t sequence;        /* place in the log */
+    int64_t durability;       /* hark_durability met */
+    int64_t duplicate;        /* not 0: the same source and id was there with the same content */
+    char id[64];              /* the event's id, if it has up to 63 bytes; else empty */
+    uint64_t subject_version; /* version of its subject with this event; 0 = it has no subject, is a
+                                 duplicate, or the store keeps none. After HARK_EVERSION, where all
+                                 else is 0: the version that the subject is at */
+    uint64_t reserved[3];     /* 0 */
 } hark_receipt;
 
 /* Publishes and waits for the receipt. A repeat of the same source and id gives the first receipt's
- * sequence with `duplicate`.
- * Ownership: the spec is copied; *ret is filled on success (ret may be NULL).
+ * sequence with `duplicate`, whatever expected_version it carries.
+ * Ownership: the spec is copied; *ret is filled on success and after HARK_EVERSION (ret may be NULL).
  * Threads: any that may block (see the top).
  * Blocks: until the event is committed; on a full queue until there is room.
- * Errors: HARK_EINVAL, HARK_ETOOBIG, HARK_ECONFLICT, HARK_EDURABILITY, HARK_ECLOSED,
- * HARK_EWRONGTHREAD, HARK_EAGAIN (a handler's publish meeting a full waiting subscriber),
+ * Errors: HARK_EINVAL, HARK_ETOOBIG, HARK_ECONFLICT, HARK_EVERSION, HARK_ESCHEMA (its type is
+ * registered and the data does not fit), HARK_ENOTSUP (expected_version on memory:),
+ * HARK_EDURABILITY, HARK_ECLOSED, HARK_EWRONGTHREAD,
+ * HARK_EAGAIN (a handler's publish meeting a full waiting subscriber),
  * HARK_ENOMEM; of the store: HARK_ESTORE, HARK_EFULL, HARK_EUNKNOWN, HARK_EREADONLY. */
 HARK_API HARK_MUST hark_err hark_publish(hark_bus *bus, const hark_event_spec *spec,
                                          hark_receipt *ret);
@@ -127,7 +132,8 @@ HARK_API HARK_MUST hark_err hark_publish(hark_bus *bus, const hark_event_spec *s
 HARK_API HARK_MUST hark_err hark_publish_ei(hark_bus *bus, const hark_event_spec *spec,
                                             hark_receipt *ret, hark_errinfo *ei);
 
-/* Called once with the outcome of an async publish. `receipt` is NULL unless err is HARK_OK. */
+/* Called once with the outcome of an async publish. `receipt` is NULL unless err is HARK_OK or
+ * HARK_EVERSION (see hark_receipt). */
 typedef void (*hark_published_fn)(hark_err err, const hark_receipt *receipt, void *ud);
 
 /* Publishes without waiting. `fn` is called once by whoever writes the log then (its writer thread, or
@@ -208,7 +214,8 @@ typedef uint64_t hark_schedule_id;
  * Ownership: the spec is copied; *ret is filled on success (may be NULL).
  * Threads: any that may block.
  * Blocks: until the schedule is committed.
- * Errors: as hark_publish; HARK_EEXIST; HARK_EINVAL for a negative delay or a time before 1970. */
+ * Errors: as hark_publish; HARK_EEXIST; HARK_EINVAL for a negative delay, a time before 1970, or an
+ * expected_version. */
 HARK_API HARK_MUST hark_err hark_schedule(hark_bus *bus, const hark_event_spec *spec,
                                           hark_when when, hark_schedule_id *ret, hark_errinfo *ei);
 
@@ -258,6 +265,18 @@ typedef enum hark_overflow {
     HARK_OVERFLOW_WAIT = 3    /* publishers wait as they enter; handlers and loops: HARK_EAGAIN */
 } hark_overflow;
 
+/* What becomes of an event whose version is newer than the one to be handed out. */
+typedef enum hark_newer {
+    HARK_NEWER_DELIVER = 0, /* it is handed out as it is stored */
+    HARK_NEWER_WAIT = 1, /* consumers: it waits, and what comes behind it in its key, for a program
+                               that knows it; looked at again every 30 s and at each start */
+    HARK_NEWER_DEAD = 2  /* consumers: a dead letter with reason "upcast" */
+} hark_newer;
+
+/* Values of `dataversion` in options: which version of its data an event is handed out with. */
+#define HARK_VERSION_NEWEST 0    /* the newest that the program knows, see <hark/versions.h> */
+#define HARK_VERSION_STORED (-1) /* as it is stored; no upcaster is called */
+
 /* Where a new consumer starts. */
 typedef enum hark_start {
     HARK_START_NOW = 0,      /* after the newest event */
@@ -303,6 +322,11 @@ typedef struct hark_sub_opts {
                              taken to be alive */
     int64_t max_crashes;       /* dead letter after so many crashes of the process; default 3 */
     int64_t max_interruptions; /* likewise, of kills and of neighbours' crashes; default 20 */
+    /* both */
+    int64_t dataversion; /* HARK_VERSION_NEWEST, HARK_VERSION_STORED, or a version; this process's
+                            choice, not part of what is registered */
+    int64_t newer; /* hark_newer; a live subscription passes such an event over and counts it as
+                            dropped, unless it is to be delivered */
 } hark_sub_opts;
 
 /* Flag: deliver gaps too, see hark_delivery_gap. */
@@ -462,16 +486,20 @@ typedef struct hark_read_opts {
     int64_t to_ns;       /* recorded before; 0 = any */
     size_t limit;        /* events a page; default 1000, at most 10000 */
     int64_t descending;  /* not 0: newest first */
+    int64_t
+        dataversion; /* HARK_VERSION_NEWEST (what is newer comes as it is), HARK_VERSION_STORED, or a
+                            version */
 } hark_read_opts;
 
 /* A page of events, opaque. */
 typedef struct hark_page hark_page;
 
-/* Reads a page of the log.
+/* Reads a page of the log. With `subject`, its events come in order of its versions.
  * Ownership: *ret is yours; give it to hark_page_free.
  * Threads: any that may block.
- * Blocks: on the store.
- * Errors: HARK_EINVAL, HARK_ECLOSED, HARK_EWRONGTHREAD, HARK_ECORRUPT, HARK_ESTORE, HARK_ENOMEM. */
+ * Blocks: on the store, and on upcasters.
+ * Errors: HARK_EINVAL, HARK_ECLOSED, HARK_EWRONGTHREAD, HARK_ECORRUPT, HARK_ESTORE, HARK_ENOMEM,
+ * HARK_EUPCAST (the text names the sequence). */
 HARK_API HARK_MUST hark_err hark_read(hark_bus *bus, const hark_read_opts *opts, hark_page **ret,
                                       hark_errinfo *ei);
 
@@ -493,6 +521,40 @@ HARK_API bool hark_page_gap(const hark_page *page, uint64_t *ret_from, uint64_t 
  * Blocks: no.
  * Errors: none. */
 HARK_API void hark_page_free(hark_page *page);
+
+/* ---- reading what one has written -------------------------------------------------------------
+ */
+
+typedef struct hark_settlement {
+    uint64_t lag;         /* positions that the consumer has yet to settle, up to this event */
+    uint64_t dead_letter; /* its id; 0 = none */
+} hark_settlement;
+
+/* Waits until a consumer has settled an event, or has passed it over because its pattern does not match:
+ * then what the consumer writes shows it. *ret may be NULL. A handler that waits for its own event waits in
+ * vain. Of a consumer that is open here the waiter hears at once, of another one within 50 ms.
+ * Ownership: fills *ret, also on HARK_ETIMEDOUT and HARK_EDEAD.
+ * Threads: any that may block.
+ * Blocks: at most timeout_ms (-1 = for ever).
+ * Errors: HARK_ETIMEDOUT; HARK_EDEAD (the consumer made a dead letter of it that is not redriven);
+ * HARK_ENOTFOUND (no such consumer), HARK_EINVAL (a sequence that is not in the log yet), HARK_ECLOSED,
+ * HARK_EWRONGTHREAD, and the store's. */
+HARK_API HARK_MUST hark_err hark_settled(hark_bus *bus, const char *consumer, uint64_t sequence,
+                                         int64_t timeout_ms, hark_settlement *ret,
+                                         hark_errinfo *ei);
+
+/* Called once with the outcome, on a thread of the bus; must not block. `s` and `ei` are borrowed. */
+typedef void (*hark_settled_fn)(hark_err err, const hark_settlement *s, const hark_errinfo *ei,
+                                void *ud);
+
+/* The same without waiting. When this call itself fails, fn is not called.
+ * Ownership: the name is copied.
+ * Threads: any.
+ * Blocks: no.
+ * Errors: HARK_EINVAL, HARK_ECLOSED, HARK_ENOMEM, HARK_ESYS. */
+HARK_API HARK_MUST hark_err hark_settled_async(hark_bus *bus, const char *consumer,
+                                               uint64_t sequence, int64_t timeout_ms,
+                                               hark_settled_fn fn, void *ud, hark_errinfo *ei);
 
 /* ---- threads of your own -----------------------------------------------------------------------
  */

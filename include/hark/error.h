@@ -64,7 +64,13 @@ typedef enum hark_class {
     X(ECANCELED, 27, REFUSED, 499, "cancelled")                                                    \
     X(EINTERNAL, 28, REFUSED, 500, "internal error")                                               \
     X(EUNAUTHORIZED, 29, REFUSED, 401, "no valid credentials")                                     \
-    X(EMETHOD, 30, REFUSED, 405, "method not allowed")
+    X(EMETHOD, 30, REFUSED, 405, "method not allowed")                                             \
+    X(EVERSION, 31, REFUSED, 409, "the subject is at another version than expected")               \
+    X(EUPCAST, 32, REFUSED, 500, "no path from a stored version of the event to the one wanted")   \
+    X(EDEADLINE, 33, TRANSIENT, 503, "the transaction took longer than its deadline")              \
+    X(ESQL, 34, REFUSED, 500, "the SQL failed")                                                    \
+    X(ECONSTRAINT, 35, REFUSED, 409, "a constraint of the program's own tables")                   \
+    X(EDEAD, 36, REFUSED, 424, "the event was dead-lettered")
 
 typedef enum hark_err {
 #define HARK_ERR_ENUM(name, value, cls, http, text) HARK_##name = (value),

@@ -65,7 +65,13 @@ typedef struct hark_event_spec {
     const hark_ext *extensions;  /* further extension attributes */
     size_t n_extensions;
     int64_t min_durability; /* a hark_durability the receipt must reach, else HARK_EDURABILITY */
+    int64_t
+        expected_version; /* of the subject before this event: 0 = any, HARK_EXPECT_NONE = it has
+                                 no event yet, N = it is at N; else HARK_EVERSION */
 } hark_event_spec;
+
+/* The version of a subject counts its events, from 1; retention does not lower it. */
+#define HARK_EXPECT_NONE (-1)
 
 typedef struct hark_event hark_event;
 

@@ -10,6 +10,8 @@
 #include <hark/operate.h>
 #include <hark/store.h>
 #include <hark/supervise.h>
+#include <hark/tx.h>
 #include <hark/version.h>
+#include <hark/versions.h>
 
 #endif

@@ -34,12 +34,15 @@ typedef enum hark_json_type {
     HARK_JSON_T_INT = 2,  /* int8_t to int64_t, by the size of the member */
     HARK_JSON_T_UINT = 3, /* uint8_t to uint64_t */
     HARK_JSON_T_DOUBLE = 4,
-    HARK_JSON_T_STR = 5,    /* char *, owned */
-    HARK_JSON_T_CHARS = 6,  /* char [N] */
-    HARK_JSON_T_ENUM = 7,   /* int or enum, through a table of names */
-    HARK_JSON_T_RAW = 8,    /* char * and size_t, owned: any JSON value, byte for byte */
-    HARK_JSON_T_OBJECT = 9, /* a nested struct */
-    HARK_JSON_T_LIST = 10   /* an array: owned pointer (or fixed array) and size_t */
+    HARK_JSON_T_STR = 5,     /* char *, owned */
+    HARK_JSON_T_CHARS = 6,   /* char [N] */
+    HARK_JSON_T_ENUM = 7,    /* int or enum, through a table of names */
+    HARK_JSON_T_RAW = 8,     /* char * and size_t, owned: any JSON value, byte for byte */
+    HARK_JSON_T_OBJECT = 9,  /* a nested struct */
+    HARK_JSON_T_LIST = 10,   /* an array: owned pointer (or fixed array) and size_t */
+    HARK_JSON_T_TIME = 11,   /* int64_t, nanoseconds since 1970 */
+    HARK_JSON_T_BYTES = 12,  /* unsigned char * or void *, and size_t, owned */
+    HARK_JSON_T_DECIMAL = 13 /* int64_t, in units of 10^-digits */
 } hark_json_type;
 
 typedef struct hark_json_table hark_json_table;
@@ -50,8 +53,9 @@ typedef struct hark_json_name {
     int value;
 } hark_json_name;
 
-/* One member of a struct. Made by the macros below only, so that it may grow at the end; of its
- * parts only the options are meant to be written by hand. */
+/* One member of a struct. Made by the macros below only, so that it may grow at the end (field_size
+ * of the table tells how far the caller's goes); of its parts only the options are meant to be
+ * written by hand. */
 typedef struct hark_json_field {
     const char *member;
     hark_json_type type;
@@ -60,7 +64,7 @@ typedef struct hark_json_field {
     size_t offset;
     size_t size;
     size_t elem_size;    /* of a list: bytes of one element */
-    size_t count_offset; /* of a list or raw value: the size_t with its count or length */
+    size_t count_offset; /* of a list, bytes or raw value: the size_t with its count or length */
     size_t count_size;
     size_t has_offset; /* of the bool that says whether the member is there; see HARK_JSON_HAS */
     size_t has_size;
@@ -75,8 +79,12 @@ typedef struct hark_json_field {
     uint32_t unused; /* 0 */
     const char *as;  /* name in JSON; default: the member's */
     const char *doc; /* one line for people, for generated schemas */
-    size_t min_len;  /* fewest characters of a string (code points), elements of a list */
+    size_t min_len;  /* fewest characters of a string (code points), elements of a list, bytes */
     size_t max_len;  /* most of them; 0 = no bound but memory and, in a fixed array, its size */
+    /* Since decimals. */
+    int32_t digits;   /* of a decimal: its digits after the point */
+    bool as_text;     /* option of a decimal: a JSON string, "12.34", instead of a number */
+    uint8_t spare[3]; /* 0 */
 } hark_json_field;
 
 #define HARK_JSON_REFUSE_UNKNOWN                                                                   \
@@ -128,6 +136,27 @@ struct hark_json_table {
 /* (T, char *member, size_t length member, options): any value, null too, byte for byte; owned and
  * NUL-terminated; NULL = not there. */
 #define HARK_JSON_RAW(...) HARK_JSON_RAW_(__VA_ARGS__, .unused = 0)
+/* (T, int64_t member, options): nanoseconds since 1970-01-01T00:00:00Z, in JSON a string with a
+ * time of RFC 3339. Any offset is taken, "T" and "Z" in either case, and up to nine digits of a
+ * second; more are refused, as is what 64 bits do not hold (it ends at
+ * 1677-09-21T00:12:43.145224192Z and 2262-04-11T23:47:16.854775807Z). The leap second 23:59:60 UTC
+ * is taken on any day as the first second of the next one, because a count of seconds since 1970
+ * has no place for it; a second 60 anywhere else is refused. Written in UTC with "Z" and the
+ * fewest digits (0, 3, 6 or 9) that are exact. Without a `has` flag, 0 is a time like others.
+ * HARK_JSON_RANGE is in nanoseconds. */
+#define HARK_JSON_TIME(...) HARK_JSON_TIME_(__VA_ARGS__, .unused = 0)
+/* (T, unsigned char * or void * member, size_t count member, options): any bytes, in JSON a string
+ * of base64 (RFC 4648 section 4: with padding; white space, the URL alphabet and padding bits that
+ * are not 0 are refused). Owned; NULL = not there, no bytes = a pointer that is not NULL and a
+ * count of 0. .min_len and .max_len count bytes. */
+#define HARK_JSON_BYTES(...) HARK_JSON_BYTES_(__VA_ARGS__, .unused = 0)
+/* (T, int64_t member, digits, options): an exact decimal such as money. The member counts units of
+ * 10^-digits (digits 0 to 18): with 2, 12.30 is 1230. A number is taken if it is a whole count of
+ * them that fits, however it is written: 12.3, 12.300 and 1.23e1 are 1230; 12.345 and 1e40 are
+ * errors; it never becomes a double. Written with all its digits: 12.30. With .as_text = true it
+ * is a JSON string with such a number, for readers who know doubles only. HARK_JSON_RANGE is in
+ * units of the member: up to 99.99 is HARK_JSON_MAX(9999). */
+#define HARK_JSON_DECIMAL(...) HARK_JSON_DECIMAL_(__VA_ARGS__, .unused = 0)
 /* (T, struct member, its table, options) */
 #define HARK_JSON_OBJECT(...) HARK_JSON_OBJECT_(__VA_ARGS__, .unused = 0)
 /* (T, struct pointer member, size_t count member, table of the struct, options): owned. */
@@ -160,7 +189,8 @@ struct hark_json_table {
 typedef struct hark_json_error {
     char path[120]; /* "$.items[2].quantity" */
     char text[192];
-    char rule[16];   /* syntax, type, required, range, length, enum, unknown, nul, memory, table */
+    char rule[16];   /* syntax, type, required, range, format, length, enum, unknown, nul, memory,
+                      table */
     uint64_t offset; /* byte in the text */
     uint64_t line;   /* from 1 */
     uint64_t column; /* from 1, in characters */
@@ -193,11 +223,12 @@ HARK_API HARK_MUST hark_err hark_json_table_check(const hark_json_table *table, 
 /* Reads a JSON document (RFC 8259, UTF-8, no duplicate member names) into the struct at
  * `ret_struct`, which must be initialised, to zeros as a rule: a member that the document leaves
  * out keeps what the struct had, so defaults are set beforehand, and decoding twice merges. null
- * for a member that is not required is as if left out, but clears its `has` flag, string or list.
- * On failure the struct is as it was, nothing stays allocated, and `errors` (may be NULL) has all
- * that is wrong; on success it is empty.
- * Ownership: strings, raw values and lists in the struct are the caller's, made by malloc, to be
- * given back with hark_json_free. What is replaced is freed, so it must be NULL or from malloc.
+ * for a member that is not required is as if left out, but clears its `has` flag, string, bytes or
+ * list. On failure the struct is as it was, nothing stays allocated, and `errors` (may be NULL) has
+ * all that is wrong; on success it is empty.
+ * Ownership: strings, bytes, raw values and lists in the struct are the caller's, made by malloc,
+ * to be given back with hark_json_free. What is replaced is freed, so it must be NULL or from
+ * malloc.
  * Threads: any; one struct in one thread at a time.
  * Blocks: no.
  * Errors: HARK_ESYNTAX (malformed, nested deeper than HARK_JSON_MAX_DEPTH, invalid UTF-8,
@@ -208,8 +239,8 @@ HARK_API HARK_MUST hark_err hark_json_decode(const hark_json_table *table, const
                                              hark_json_errors *errors);
 
 /* Writes a struct as JSON, compact, in the order of the table. Members whose `has` flag is false
- * and NULL strings and raw values are left out; so is the zero of an optional member without a
- * `has` flag if its rules do not allow it (an empty list with .min_len = 1). Numbers that are
+ * and NULL strings, bytes and raw values are left out; so is the zero of an optional member without
+ * a `has` flag if its rules do not allow it (an empty list with .min_len = 1). Numbers that are
  * doubles are written with the fewest digits that read back the same, in every locale. `ret_len`
  * may be NULL.
  * Ownership: *ret is the caller's, NUL-terminated, to be freed with free.
@@ -223,11 +254,28 @@ HARK_API HARK_MUST hark_err hark_json_encode(const hark_json_table *table, const
 
 /* Frees what the struct owns by its table and sets those members to NULL and their counts and
  * `has` flags to 0; the struct itself stays. Safe to call twice, and on a zeroed struct.
- * Ownership: gives back the strings, raw values and lists.
+ * Ownership: gives back the strings, bytes, raw values and lists.
  * Threads: any; one struct in one thread at a time.
  * Blocks: no.
  * Errors: none; a table that does not fit frees nothing. */
 HARK_API void hark_json_free(const hark_json_table *table, void *from);
+
+/* Describes a table as a JSON Schema (draft 2020-12), compact: its fields with their .doc, rules
+ * and null where decoding takes it, nested tables once each under "$defs" (a second one of the
+ * same name gets a number), the table itself as "#". What decoding accepts, the schema accepts. It
+ * accepts more where JSON Schema has no words or validators do not agree on them: duplicate names,
+ * depth and memory; U+0000 in strings; the bytes of a char array (it says characters); doubles
+ * beyond their range; the length of a month, the place of a leap second and the bounds of a time;
+ * a number of bytes between two multiples of three; the bounds of decimals as text, and their
+ * digits when there is an exponent; the digits of decimals as numbers (validators that divide doubles
+ * hold that 4.35 is no multiple of 0.01). Where one looks at bounds more closely than a double, it may
+ * refuse more.
+ * Ownership: *ret is the caller's, NUL-terminated, to be freed with free.
+ * Threads: any.
+ * Blocks: no.
+ * Errors: HARK_EINVAL with table, member and reason in `ei` (may be NULL), HARK_ENOMEM. */
+HARK_API HARK_MUST hark_err hark_json_schema(const hark_json_table *table, char **ret,
+                                             hark_errinfo *ei);
 
 /* ---- how the macros are made (not part of the interface) --------------------------------------
  */
@@ -271,6 +319,15 @@ HARK_API void hark_json_free(const hark_json_table *table, void *from);
 #define HARK_JSON_RAW_(T, m, n, ...) \
     {HARK_JSON_BASE_(T, m, HARK_JSON_T_RAW), HARK_JSON_SIZE_IF_(T, m, char **), \
      HARK_JSON_COUNT_(T, n), __VA_ARGS__}
+#define HARK_JSON_TIME_(T, m, ...) \
+    {HARK_JSON_BASE_(T, m, HARK_JSON_T_TIME), HARK_JSON_SIZE_IF_(T, m, int64_t *), __VA_ARGS__}
+#define HARK_JSON_BYTES_(T, m, n, ...) \
+    {HARK_JSON_BASE_(T, m, HARK_JSON_T_BYTES), \
+     .size = _Generic(&HARK_JSON_OF_(T, m), unsigned char ** : sizeof(void *), void ** : sizeof(void *)), \
+     HARK_JSON_COUNT_(T, n), __VA_ARGS__}
+#define HARK_JSON_DECIMAL_(T, m, places, ...) \
+    {HARK_JSON_BASE_(T, m, HARK_JSON_T_DECIMAL), HARK_JSON_SIZE_IF_(T, m, int64_t *), \
+     .digits = (places), __VA_ARGS__}
 #define HARK_JSON_OBJECT_(T, m, of, ...) \
     {HARK_JSON_BASE_(T, m, HARK_JSON_T_OBJECT), .size = sizeof(HARK_JSON_OF_(T, m)), \
      .table = (of), __VA_ARGS__}

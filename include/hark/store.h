@@ -19,6 +19,7 @@
 
 #include <hark/error.h>
 #include <hark/event.h>
+#include <hark/tx.h>
 
 #ifdef __cplusplus
 extern "C" {
@@ -58,8 +59,10 @@ typedef struct hark_store_append {
     uint8_t digest[16]; /* over the content that makes a repeat a duplicate; see hk_event_digest */
     int64_t first_stands;  /* derived ids: other content is a duplicate too, never a conflict */
     int64_t fresh_id;      /* the library has just made the id: it cannot repeat */
+    int64_t expected;      /* version of the subject before it: as in hark_event_spec */
     uint64_t ret_sequence; /* place of this event, or of the one it repeats */
     int64_t ret_duplicate;
+    uint64_t ret_subject_version; /* with this event, or after HARK_EVERSION without it */
 } hark_store_append;
 
 /* A page of the log to read. Positions are walked from `after` up, or from `before` down. */
@@ -100,6 +103,7 @@ typedef enum hark_row_state {
     HARK_ROW_DEAD = 4,   /* that dead letter: the head of a parked lane */
     HARK_ROW_COUNTS = 5  /* not read by any run that saved it: the row only keeps its crashes and
                             interruptions; the event itself is still to be read */
+    /* 6 is for stores: see `ack` */
 } hark_row_state;
 
 typedef struct hark_store_row {
@@ -120,14 +124,14 @@ typedef struct hark_store_attempt {
     int64_t number; /* from 1 */
     int64_t started_ns;
     int64_t ended_ns;
-    const char *outcome; /* "retry", "reject", "crash", "interrupted", "timeout" */
+    const char *outcome; /* "retry", "reject", "crash", "interrupted", "timeout", "upcast" */
     const char *error;   /* or NULL */
 } hark_store_attempt;
 
 /* An event that its consumer gave up on. */
 typedef struct hark_store_dead {
     hark_event *event;  /* copied whole; borrowed */
-    const char *reason; /* "rejected", "max_attempts", "crash", "interrupted", later more */
+    const char *reason; /* "rejected", "max_attempts", "crash", "interrupted", "upcast" */
     const char *error;  /* or NULL */
     int64_t attempts, crashes, interruptions;
     int64_t first_ns; /* first attempt */
@@ -333,6 +337,18 @@ typedef struct hark_store_slot {
     uint64_t check; /* hk_hash of the bytes before `address` */
 } hark_store_slot;
 
+/* ---- versions ----------------------------------------------------------------------------------- */
+
+/* What there is of one version of one type. The string is borrowed for the call. */
+typedef struct hark_store_version {
+    const char *type;
+    int64_t version;
+    uint64_t events, dead_letters, schedules;
+    int64_t first_ns,
+        last_ns; /* recorded times of the first and last one ever appended; 0 = none was */
+} hark_store_version;
+typedef bool (*hark_store_version_fn)(void *ud, const hark_store_version *v);
+
 typedef struct hark_store_ops {
     size_t size;
     const char *scheme; /* "sqlite" */
@@ -423,6 +439,41 @@ typedef struct hark_store_ops {
      * free again. */
     hark_err (*slots_take)(hark_store *s, size_t n, hark_store_slot **ret, hark_errinfo *ei);
     void (*slots_give)(hark_store *s, hark_store_slot *slots, size_t n);
+
+    /* R: every (type, version) that is stored, in order of type and version; exact as of the last
+     * commit. */
+    hark_err (*versions)(hark_store *s, hark_store_version_fn fn, void *ud, hark_errinfo *ei);
+
+    /* W: settles a delivery within a group: from its commit on, it counts as settled when the consumer is
+     * loaded, whatever rows and floor say. A save that puts a row for it, collected before the core
+     * knew, changes nothing of that; a later one tells the same, and drops it.
+     * HARK_ESTALE: consumer and generation are not there any more. NULL where tx_begin is. */
+    hark_err (*ack)(hark_store *s, uint64_t consumer, uint64_t generation, uint64_t sequence,
+                    hark_errinfo *ei);
+
+    /* W, in a group: one transaction of the program's as a part of it. NULL: the store has none
+     * (HARK_ENOTSUP). Between tx_begin and tx_end come tx_run, tx_native, append, ack, keep, kept.
+     * `until` (mono ns): statements of the program's are interrupted then.
+     * tx_end: with `keep` its part stays in the group, HARK_OK; otherwise, or when it cannot stay
+     * (statements left open, deferred foreign keys broken, the log's tables referred to), it is undone and
+     * nothing else. But a closure may have undone the whole group: then *ret_gone, and the bus rolls
+     * back and begins anew. The error tells what the closure did; HARK_OK if `keep` is false and
+     * there is nothing to say. */
+    hark_err (*tx_begin)(hark_store *s, int64_t until_ns, hark_errinfo *ei);
+    hark_err (*tx_end)(hark_store *s, bool keep, bool *ret_gone, hark_errinfo *ei);
+    /* fn NULL: rows are dropped. *ret_changes: rows changed; may be NULL. */
+    hark_err (*tx_run)(hark_store *s, const char *sql, const hark_value *args, size_t n,
+                       hark_row_fn fn, void *ud, int64_t *ret_changes, hark_errinfo *ei);
+    void *(*tx_native)(hark_store *s);
+    /* `until` and `now`: wall ns. HARK_EEXIST: one is there whose time is not over at `now`. kept:
+     * *ret is malloc'ed, with a NUL behind; HARK_ENOTFOUND. */
+    hark_err (*keep)(hark_store *s, const char *key, const void *data, size_t len, int64_t until,
+                     int64_t now, hark_errinfo *ei);
+    hark_err (*kept)(hark_store *s, const char *key, int64_t now, void **ret, size_t *ret_len,
+                     hark_errinfo *ei);
+    /* R: one reading statement of the program's. */
+    hark_err (*query)(hark_store *s, const char *sql, const hark_value *args, size_t n,
+                      hark_row_fn fn, void *ud, hark_errinfo *ei);
 } hark_store_ops;
 
 /* Frees what consumer_open returned and zeroes it.

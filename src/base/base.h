@@ -69,6 +69,14 @@ bool hk_name_valid(const char *s, size_t max);
 /* Strict decimal: digits only, no sign, no overflow. */
 bool hk_parse_u64(const char *s, size_t len, uint64_t *ret);
 
+/* ---- base64 (RFC 4648 section 4, with padding) ----------------------------------------------- */
+
+void hk_buf_add_base64(hk_buf *b, const void *data, size_t len);
+/* Strict: no white space, no bits that stand for nothing. `ret` has room for len / 4 * 3 + 2 bytes
+ * and may be `s` itself. Returns the place of the fault; `len` when there is none, and only then is
+ * *ret_len set. */
+size_t hk_base64_decode(const char *s, size_t len, void *ret, size_t *ret_len);
+
 /* ---- hashing ------------------------------------------------------------------------------- */
 
 /* Fast, unkeyed, in-process only; never stored. */
@@ -102,8 +110,17 @@ static inline int64_t hk_mono_ms(void)
 #define HK_RFC3339_MAX 36
 /* "2026-11-23T06:00:57.123456789Z" with `digits` fraction digits (0, 3, 6, 9); returns length. */
 size_t hk_rfc3339_format(int64_t wall_ns, int digits, char ret[HK_RFC3339_MAX]);
-/* Strict RFC 3339; leap second 60 accepted as the next second; years 1678 to 2261. */
+/* Strict RFC 3339; leap second 60 accepted as the next second; years 1678 to 2261. What is finer
+ * than a nanosecond is cut. */
 bool hk_rfc3339_parse(const char *s, size_t len, int64_t *ret_wall_ns);
+typedef enum hk_time_fault {
+    HK_TIME_OK = 0,
+    HK_TIME_SYNTAX, /* no time of RFC 3339, or a second 60 that does not end a day in UTC */
+    HK_TIME_FINE,   /* more than nine fraction digits */
+    HK_TIME_RANGE   /* 64 bits of nanoseconds do not hold it */
+} hk_time_fault;
+/* The same for all times that 64 bits hold, and without cutting; sets *ret_wall_ns when it is OK. */
+hk_time_fault hk_rfc3339_parse_exact(const char *s, size_t len, int64_t *ret_wall_ns);
 
 /* ---- UUID version 7 (RFC 9562 section 5.7, method 3), monotonic in a process ---------------- */
 

@@ -95,16 +95,18 @@ static int64_t days_from_civil(int y, int m, int d)
     return era * 146097 + of_era * 365 + of_era / 4 - of_era / 100 + of_year - 719468;
 }
 
-/* ".123" -> 123000000 ns; digits past the ninth are cut. Moves *i past it. */
-static bool fraction_at(const char *s, size_t len, size_t *i, int64_t *ret)
+/* ".123" -> 123000000 ns and 3 digits; those past the ninth are cut. Moves *i past it. */
+static bool fraction_at(const char *s, size_t len, size_t *i, int64_t *ret, size_t *ret_digits)
 {
     *ret = 0;
+    *ret_digits = 0;
     if (*i >= len || s[*i] != '.')
         return true;
     size_t start = ++*i;
     int64_t unit = NS / 10;
     for (; *i < len && s[*i] >= '0' && s[*i] <= '9'; ++*i, unit /= 10)
         *ret += (s[*i] - '0') * unit;
+    *ret_digits = *i - start;
     return *i > start;
 }
 
@@ -124,22 +126,57 @@ static bool offset_at(const char *s, size_t len, size_t i, int64_t *ret)
     return true;
 }
 
-bool hk_rfc3339_parse(const char *s, size_t len, int64_t *ret_wall_ns)
+typedef struct parts {
+    int year;
+    int second;
+    int64_t seconds; /* since 1970, in UTC; a second 60 is the next one */
+    int64_t fraction;
+    size_t digits; /* of the fraction */
+} parts;
+
+static bool read_parts(const char *s, size_t len, parts *ret)
 {
-    int y, mo, d, h, mi, sec;
+    int mo, d, h, mi;
     if (len < 20 || s[4] != '-' || s[7] != '-' || (s[10] != 'T' && s[10] != 't') || s[13] != ':' ||
-        s[16] != ':' || !digits_at(s, 4, &y) || !digits_at(s + 5, 2, &mo) ||
+        s[16] != ':' || !digits_at(s, 4, &ret->year) || !digits_at(s + 5, 2, &mo) ||
         !digits_at(s + 8, 2, &d) || !digits_at(s + 11, 2, &h) || !digits_at(s + 14, 2, &mi) ||
-        !digits_at(s + 17, 2, &sec))
+        !digits_at(s + 17, 2, &ret->second))
         return false;
-    if (y < 1678 || y > 2261 || mo < 1 || mo > 12 || d < 1 || d > days_in(y, mo) || h > 23 ||
-        mi > 59 || sec > 60)
+    if (mo < 1 || mo > 12 || d < 1 || d > days_in(ret->year, mo) || h > 23 || mi > 59 ||
+        ret->second > 60)
         return false;
     size_t i = 19;
-    int64_t fraction, offset;
-    if (!fraction_at(s, len, &i, &fraction) || !offset_at(s, len, i, &offset))
+    int64_t offset;
+    if (!fraction_at(s, len, &i, &ret->fraction, &ret->digits) || !offset_at(s, len, i, &offset))
         return false;
-    int64_t seconds = days_from_civil(y, mo, d) * 86400 + h * 3600 + mi * 60 + sec - offset;
-    *ret_wall_ns = seconds * NS + fraction;
+    ret->seconds =
+        days_from_civil(ret->year, mo, d) * 86400 + h * 3600 + mi * 60 + ret->second - offset;
     return true;
+}
+
+bool hk_rfc3339_parse(const char *s, size_t len, int64_t *ret_wall_ns)
+{
+    parts p;
+    if (!read_parts(s, len, &p) || p.year < 1678 || p.year > 2261)
+        return false;
+    *ret_wall_ns = p.seconds * NS + p.fraction;
+    return true;
+}
+
+hk_time_fault hk_rfc3339_parse_exact(const char *s, size_t len, int64_t *ret_wall_ns)
+{
+    parts p;
+    int64_t ns;
+    if (!read_parts(s, len, &p) || (p.second == 60 && p.seconds % 86400 != 0))
+        return HK_TIME_SYNTAX;
+    if (p.digits > 9)
+        return HK_TIME_FINE;
+    if (p.seconds < 0) { /* towards zero, so that the earliest time does not overflow on the way */
+        p.seconds++;
+        p.fraction -= NS;
+    }
+    if (__builtin_mul_overflow(p.seconds, NS, &ns) || __builtin_add_overflow(ns, p.fraction, &ns))
+        return HK_TIME_RANGE;
+    *ret_wall_ns = ns;
+    return HK_TIME_OK;
 }

@@ -149,6 +149,31 @@ static void test_years_outside_of_64_bits_of_nanoseconds_are_refused(void **stat
     assert_false(parse("9999-12-31T23:59:59Z", &t));
 }
 
+static void check_exact(const char *s, hk_time_fault fault, int64_t expected)
+{
+    int64_t t = 42;
+    hk_time_fault got = hk_rfc3339_parse_exact(s, strlen(s), &t);
+    if (got != fault || t != (fault == HK_TIME_OK ? expected : 42))
+        fail_msg("'%s' gave fault %d and %lld", s, (int)got, (long long)t);
+}
+
+static void test_exact_reading_goes_to_the_ends_of_64_bits_and_cuts_nothing(void **state UNUSED)
+{
+    check_exact("1677-09-21T00:12:43.145224192Z", HK_TIME_OK, INT64_MIN);
+    check_exact("2262-04-11T23:47:16.854775807Z", HK_TIME_OK, INT64_MAX);
+    check_exact("1677-09-21T00:12:43.145224191Z", HK_TIME_RANGE, 0);
+    check_exact("2262-04-11T23:47:16.854775808Z", HK_TIME_RANGE, 0);
+    check_exact("0000-01-01T00:00:00+23:59", HK_TIME_RANGE, 0);
+    check_exact("9999-12-31T23:59:60-23:59", HK_TIME_SYNTAX, 0);
+    check_exact("9999-12-31T23:59:59-23:59", HK_TIME_RANGE, 0);
+    check_exact("1969-12-31T23:59:59.999999999Z", HK_TIME_OK, -1);
+    check_exact("1970-01-01T00:00:00.000000001Z", HK_TIME_OK, 1);
+    check_exact("1970-01-01T00:00:00.0000000010Z", HK_TIME_FINE, 0);
+    check_exact("2016-12-31T23:59:60Z", HK_TIME_OK, INT64_C(1483228800) * NS);
+    check_exact("2016-12-31T12:59:60Z", HK_TIME_SYNTAX, 0);
+    check_exact("2016-12-31T12:00:61Z", HK_TIME_SYNTAX, 0);
+}
+
 static void test_every_day_agrees_with_the_c_library(void **state UNUSED)
 {
     int64_t first, last;
@@ -215,6 +240,7 @@ int main(void)
         cmocka_unit_test(test_a_leap_second_is_the_next_second),
         cmocka_unit_test(test_what_is_not_rfc_3339_is_refused),
         cmocka_unit_test(test_years_outside_of_64_bits_of_nanoseconds_are_refused),
+        cmocka_unit_test(test_exact_reading_goes_to_the_ends_of_64_bits_and_cuts_nothing),
         cmocka_unit_test(test_every_day_agrees_with_the_c_library),
         cmocka_unit_test(test_times_are_written_with_the_digits_asked_for),
         cmocka_unit_test(test_any_time_survives_a_round_trip),

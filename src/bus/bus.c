@@ -1,5 +1,6 @@
 /* bus.c: the life of a bus: open, references, drain, end. */
 #include "bus/bus_i.h"
+#include "bus/versions_i.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -83,6 +84,7 @@ static void bus_free(hark_bus *bus)
     hk_replays_free(bus);
     hk_retains_free(bus);
     hk_given_up_free(bus);
+    hk_upcast_free(bus);
     hk_figures_free(bus);
     if (bus->store_open)
         bus->ops->close(bus->store);
@@ -95,6 +97,7 @@ static void bus_free(hark_bus *bus)
     pthread_mutex_destroy(&bus->writer.role);
     pthread_mutex_destroy(&bus->writer.sched_lock);
     pthread_mutex_destroy(&bus->admin);
+    hk_settled_free(&bus->settled);
     pthread_cond_destroy(&bus->changed);
     free(bus);
     (void)hk_count_sub(&hk_buses, 1);
@@ -125,6 +128,7 @@ static hark_bus *bus_new(const hark_bus_opts *o)
     pthread_mutex_init(&bus->writer.sched_lock, NULL);
     pthread_mutex_init(&bus->admin, NULL);
     hk_gate_init(&bus->watch);
+    hk_settled_init(&bus->settled);
     return bus;
 }
 
@@ -348,6 +352,7 @@ hark_err hark_drain(hark_bus *bus, int64_t timeout_ms, hark_errinfo *ei)
     }
     hk_gate_open(&bus->room);
     hk_gate_open(&bus->watch);
+    hk_settled_stop(bus);
     close_subs(bus);
     hk_replays_stop(bus);
     hark_err err = wait_for_handlers(bus, timeout_ms, ei);

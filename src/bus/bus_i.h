@@ -1,19 +1,21 @@
 /* bus_i.h: the inside of a bus, a room at a time: bus.c (life), publish.c, insist.c (publishing with
  * retries), schedule.c, writer.c, group.c, dispatch.c, live.c, consumer.c, sub.c, delivery.c, read.c,
  * watch.c (timeouts), letters.c (dead letters), admin.c (pause, reset), replay.c, retain.c, why.c,
- * stats.c, guard.c (in-flight slots and crashes). Who owns what, and the order of locks, is in
+ * stats.c, settled.c, tx.c, guard.c (in-flight slots and crashes). Who owns what, and the order of locks, is in
  * docs/locking.md. */
 #ifndef HK_BUS_I_H
 #define HK_BUS_I_H
 
 #include "base/base.h"
 #include "bus/bus.h"
+#include "bus/settled_i.h"
 #include "delivery/delivery.h"
 #include "event/event.h"
 #include "store/store.h"
 
 #include <hark/operate.h>
 #include <hark/supervise.h>
+#include <hark/tx.h>
 
 /* ---- what travels to the writer -------------------------------------------------------------- */
 
@@ -39,6 +41,9 @@ typedef struct hk_request {
     hark_err err;
     hk_gate done;      /* blocking: opened at the end */
     uint64_t schedule; /* not 0: it is this schedule's, which goes in the same group */
+    size_t queued;     /* what it counts in the queue */
+    hark_tx *tx;       /* not NULL: a closure, whose events are made when it runs */
+    bool spoilt;       /* its closure undid a whole group: it does not run again */
 } hk_request;
 
 /* Something else for the writer to do inside a group; the caller waits. */
@@ -142,16 +147,18 @@ typedef struct hk_dispatch {
  * of the dispatcher, BEHIND -> CAUGHT_UP is the reader's. */
 enum { HK_LIVE, HK_BEHIND_RING, HK_CAUGHT_UP };
 
-enum { HK_LIVE_BATCH = 64 };
+enum { HK_LIVE_BATCH = 64, HK_LIVE_WARNED = 1024 };
 
 typedef struct hk_live {
     /* read by both sides, or written rarely */
     hk_ring *ring;
     hark_overflow overflow;
-    size_t high;      /* HARK_OVERFLOW_WAIT: publishers wait above this */
-    hk_bell bell;     /* for the reader */
-    bool pushing;     /* the dispatcher's own copy of mode == LIVE */
-    hk_count dropped; /* the dispatcher's */
+    size_t high;                         /* HARK_OVERFLOW_WAIT: publishers wait above this */
+    hk_bell bell;                        /* for the reader */
+    bool pushing;                        /* the dispatcher's own copy of mode == LIVE */
+    hk_count dropped;                    /* the dispatcher's */
+    hk_count passed;                     /* the readers': versions that do not fit */
+    hk_mark warned[HK_LIVE_WARNED / 64]; /* bits: types for which that was told, by their hash */
     hk_mark mode;
     hk_mark full;              /* 1 = counted in the bus's full_subs */
     hk_mark waits;             /* 1 = counted in the bus's wait_subs */
@@ -223,6 +230,7 @@ struct hark_sub {
     void *ud;
     void (*free_ud)(void *ud);
     int64_t flags;
+    int64_t dataversion, newer; /* as in hark_sub_opts */
     hk_mark closed;
     hk_live *live; /* either */
     hk_consumer *consumer;
@@ -250,6 +258,7 @@ struct hark_delivery {
     uint64_t ordinal;   /* of the next derived id */
     int64_t delay_ms;   /* -1 = the policy's */
     int64_t started_ns; /* mono */
+    bool settled;       /* by its transaction; its holder has not given it back yet */
     char *error;
     char replay_id[40]; /* empty = not a replay */
 };
@@ -278,8 +287,10 @@ struct hark_bus {
     hk_replays *replays; /* NULL until the first one */
     hk_retains *retains; /* likewise */
     hk_given_up *given_up;
+    hk_mark versions;      /* a pointer, set under `lock`: what upcast.c knows; 0 = nothing */
     pthread_mutex_t admin; /* opens, redrives, resets: the store's part and the core's as one */
-    hk_mark watching;      /* 1 = watch.c has its thread */
+    hk_settled settled;
+    hk_mark watching; /* 1 = watch.c has its thread */
     hk_gate watch;
     pthread_mutex_t lock; /* subscriptions, threads, drain; the three pointers above */
     pthread_cond_t changed;
@@ -330,7 +341,21 @@ static inline bool hk_bus_rest(hark_bus *bus, int64_t until)
 
 /* publish.c */
 enum { HK_PUB_INSIDE = 1, HK_PUB_FIRST_STANDS = 2, HK_PUB_PAST_ALL = 4 /* no bound stops it */ };
-/* The event of a spec, checked against the bus's limits. */
+/* May this caller publish now? may_wait: for subscribers that make publishers wait. */
+hark_err hk_publish_enter(hark_bus *bus, unsigned flags, bool may_wait, hark_errinfo *ei);
+/* Room in the writer's queue, or a wait for it. */
+hark_err hk_publish_room(hark_bus *bus, size_t n, size_t bytes, bool may_wait, hark_errinfo *ei);
+/* Hands a request over and waits. Afterwards the caller frees it. */
+hark_err hk_publish_wait(hark_bus *bus, hk_request *r);
+/* The event of a spec as an item to append. */
+hark_err hk_publish_item(hark_bus *bus, const hark_event_spec *spec, unsigned flags, unsigned refs,
+                         hark_store_append *ret, hark_errinfo *ei);
+void hk_publish_receipt(hark_bus *bus, const hark_store_append *a, const char *id,
+                        hark_receipt *ret);
+/* The event of a spec, checked against the bus's limits. hk_publish_make: and against what its type is
+ * registered with; not for what was taken on before (schedules), or is the library's own. */
+hark_err hk_publish_event(hark_bus *bus, const hark_event_spec *spec, unsigned refs, size_t extra,
+                          hark_event **ret, hark_errinfo *ei);
 hark_err hk_publish_make(hark_bus *bus, const hark_event_spec *spec, unsigned refs, size_t extra,
                          hark_event **ret, hark_errinfo *ei);
 /* The library's own request, past the bounds of the queue: `fn` as in hark_publish_async. It must be
@@ -416,12 +441,20 @@ void hk_consumer_gap(hark_sub *s, uint64_t from, uint64_t to);
 /* The store is about to be closed: what still runs is abandoned and leaves no trace in its slots. */
 void hk_consumer_abandon(hk_consumer *c);
 
-/* consume.c: reading, handing out, settling; the workers. */
+/* settle.c: how attempts end. */
+void hk_consumer_give_slot(hk_consumer *c, hark_delivery *d); /* under the lock */
+void hk_consumer_timeouts(hk_consumer *c); /* under the lock: fails what has run out of time */
+
+/* consume.c: reading, handing out; the workers. */
 hk_now hk_now_get(void);
 hark_err hk_consumer_start(hark_sub *s);
 hark_err hk_consumer_thread(hark_sub *s); /* one more; it has been counted */
 hark_err hk_consumer_next(hark_sub *s, int64_t timeout_ns, hark_delivery **ret);
+/* Of a delivery that is settled already: only gives back what it holds. */
 hark_err hk_consumer_settle(hark_delivery *d, hark_verdict verdict);
+/* A transaction that acks it: it does not time out until the end is told. `committed`: it is settled. */
+hark_err hk_consumer_seal(hark_delivery *d, hark_errinfo *ei);
+void hk_consumer_unseal(hark_delivery *d, bool committed);
 hark_err hk_consumer_extend(hark_delivery *d, int64_t ms);
 void hk_consumer_gap_done(hark_delivery *d);
 /* Under the lock: the core has changed, handlers of the old one may run on for ever. */
@@ -518,13 +551,25 @@ void hk_guard_thread_end(void);
 void hk_slot_begin(hark_store_slot *slot, uint64_t consumer, uint64_t generation, uint64_t seq,
                    int64_t attempt, int64_t now_wall);
 void hk_slot_end(hark_store_slot *slot);
-/* The slot of the delivery whose handler runs on this thread; NULL = none. */
-void hk_guard_enter(hark_store_slot *slot);
+/* The slot of the delivery whose handler runs on this thread; NULL = none. Returns the one before. */
+hark_store_slot *hk_guard_enter(hark_store_slot *slot);
+hark_store_slot *hk_guard_in_hand(void); /* this thread's; NULL = none */
 void hk_guard_leave(void);
 /* The slot is given back: should it be this thread's, then its handler has settled by itself. */
 void hk_guard_drop(const hark_store_slot *slot);
 
+/* tx.c: transactions. */
+/* The writer's, in a group: runs the closure, once more each time; request.err is what came of it.
+ * *ret_gone: it undid the whole group. Returns an error of the store that ends the group. */
+hark_err hk_tx_run(hark_tx *tx, bool *ret_gone);
+void hk_tx_done(hark_tx *tx, hark_err err);
+
 /* delivery.c */
+hark_err hk_delivery_publish(hark_delivery *d, const hark_event_spec *spec, hark_receipt *ret,
+                             hark_errinfo *ei);
+/* Stamps what is published from a delivery; `id` is room for an id. Returns HK_PUB_ flags. */
+unsigned hk_delivery_stamp(const hark_delivery *d, uint64_t ordinal, hark_event_spec *spec,
+                           char id[HK_UUID_TEXT + 1]);
 void hk_delivery_clear(hark_delivery *d); /* drops what it holds, not the block */
 
 /* read.c */

@@ -3,6 +3,7 @@
  * are outside of the consumer's lock. A reset may put another core in its place while the lock is
  * given up: `generation` tells. */
 #include "bus/bus_i.h"
+#include "bus/versions_i.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -138,16 +139,6 @@ static void take_slot(hk_consumer *c, hark_delivery *d, hk_now now)
     hk_slot_begin(d->slot, c->id, c->generation, d->seq, d->attempt, now.wall);
 }
 
-static void give_slot(hk_consumer *c, hark_delivery *d)
-{
-    if (d->slot && c->slots) { /* else the store is closed */
-        hk_guard_drop(d->slot);
-        hk_slot_end(d->slot);
-        c->free_slots[c->n_free_slots++] = d->slot;
-    }
-    d->slot = NULL;
-}
-
 static void fill_delivery(hk_consumer *c, hark_delivery *d, const hk_started *st, hk_now now)
 {
     hk_sub_deliver(c->sub, d, hark_event_ref(hk_core_payload(c->core, st->lease)));
@@ -233,7 +224,8 @@ static bool start_one(hk_consumer *c, hark_delivery *d, bool *ret_trouble)
         } else if (st.doomed) {
             hk_core_die(c->core, st.lease, now);
             hk_count_bump(&c->sub->rejected, 1);
-        } else {
+        } else if (!hk_upcast_matters(c->sub->bus, c->sub->dataversion) ||
+                   !hk_consumer_refuse(c, &st, now)) {
             fill_delivery(c, d, &st, now);
             return true;
         }
@@ -257,8 +249,6 @@ static int64_t nap(hk_consumer *c, int64_t left, bool trouble)
     return trouble ? sooner(t, TROUBLE_NS) : t;
 }
 
-static void expire(hk_consumer *c);
-
 /* Waits for a delivery; fills *d. */
 static hark_err next(hark_sub *s, int64_t timeout_ns, hark_delivery *d)
 {
@@ -272,7 +262,7 @@ static hark_err next(hark_sub *s, int64_t timeout_ns, hark_delivery *d)
             hk_consumer_unlock(c);
             return HARK_ECLOSED;
         }
-        expire(c);
+        hk_consumer_timeouts(c);
         if (start_one(c, d, &trouble)) {
             hk_consumer_unlock(c);
             return HARK_OK;
@@ -295,136 +285,32 @@ static hark_err next(hark_sub *s, int64_t timeout_ns, hark_delivery *d)
     }
 }
 
+/* The thread may be one that handles another delivery. */
+static bool fit_pulled(hark_delivery *d)
+{
+    hark_store_slot *before = hk_guard_enter(d->slot);
+    bool fits = hk_consumer_fit(d);
+    (void)hk_guard_enter(before);
+    if (!fits)
+        hk_delivery_clear(d);
+    return fits;
+}
+
 hark_err hk_consumer_next(hark_sub *s, int64_t timeout_ns, hark_delivery **ret)
 {
     hark_delivery *d = calloc(1, sizeof *d);
     if (!d)
         return HARK_ENOMEM;
-    hark_err err = next(s, timeout_ns, d);
+    int64_t deadline = timeout_ns < 0 ? 0 : hk_mono_ns() + timeout_ns, left = timeout_ns;
+    hark_err err;
+    while (!(err = next(s, left, d)) && !fit_pulled(d))
+        if (timeout_ns >= 0 && (left = deadline - hk_mono_ns()) < 0)
+            left = 0;
     if (err)
         free(d);
     else
         *ret = d;
     return err;
-}
-
-/* ---- settling -------------------------------------------------------------------------------- */
-
-static void count_verdict(hark_sub *s, hark_verdict verdict)
-{
-    hk_count_bump(verdict == HARK_ACK     ? &s->acked
-                  : verdict == HARK_RETRY ? &s->retried
-                                          : &s->rejected,
-                  1);
-}
-
-static bool is_stale(const hk_consumer *c, const hark_delivery *d)
-{
-    return c->stale || d->generation != c->generation;
-}
-
-hark_err hk_consumer_settle(hark_delivery *d, hark_verdict verdict)
-{
-    hark_sub *s = d->sub;
-    hk_consumer *c = s->consumer;
-    hark_verdict came;
-    int64_t delay_ns = d->delay_ms < 0 ? -1 : hk_ms_to_ns(d->delay_ms);
-    pthread_mutex_lock(&c->lock);
-    hk_now now = hk_now_get();
-    hark_err err = is_stale(c, d) ? HARK_ESTALE : HARK_OK;
-    give_slot(c, d); /* first: a crash in between leaves the event as if it had not been started */
-    if (!err && hk_mark_get(&s->bus->gate) == HK_CLOSED) {
-        hk_core_unstart(c->core, d->lease);
-        err = HARK_ECLOSED;
-    }
-    if (!err)
-        err = hk_core_settle(c->core, d->lease, verdict, delay_ns, d->error, now, &came);
-    if (!err) {
-        c->unsaved++;
-        count_verdict(s, came);
-        hk_figures_settled(c, d, now);
-    }
-    c->running--;
-    hk_consumer_unlock(c);
-    hk_gate_open(&s->gate); /* a lane or a place came free; a load and a step when nobody waits */
-    hk_bus_running(s->bus, -1);
-    return err;
-}
-
-hark_err hk_consumer_extend(hark_delivery *d, int64_t ms)
-{
-    hk_consumer *c = d->sub->consumer;
-    pthread_mutex_lock(&c->lock);
-    hark_err err = is_stale(c, d)
-                       ? HARK_ESTALE
-                       : hk_core_extend(c->core, d->lease, hk_mono_ns() + hk_ms_to_ns(ms));
-    hk_consumer_unlock(c);
-    if (!err) {
-        hk_gate_open(&d->sub->gate);
-        hk_watch_poke(d->sub->bus);
-    }
-    return err;
-}
-
-void hk_consumer_gap_done(hark_delivery *d)
-{
-    hk_consumer *c = d->sub->consumer;
-    pthread_mutex_lock(&c->lock);
-    if (!is_stale(c, d))
-        hk_core_gap_done(c->core, d->gap_to);
-    hk_consumer_unlock(c);
-}
-
-/* ---- timeouts -------------------------------------------------------------------------------- */
-
-static void replace(hk_consumer *c, hk_worker *w)
-{
-    w->stuck = true;
-    c->stuck++;
-    if (c->threads + c->to_start < 2 * c->workers)
-        c->to_start++;
-}
-
-/* Under the lock: the thread whose handler has this lease gets a successor. */
-static void note_stuck(hk_consumer *c, hk_lease lease)
-{
-    for (hk_worker *w = c->workers_first; w; w = w->next)
-        if (w->busy && !w->stuck && w->generation == c->generation &&
-            w->lease.place == lease.place && w->lease.token == lease.token)
-            replace(c, w);
-}
-
-void hk_consumer_outlived(hk_consumer *c)
-{
-    for (hk_worker *w = c->workers_first; w; w = w->next)
-        if (w->busy && !w->stuck)
-            replace(c, w);
-}
-
-/* Under the lock. */
-static void expire(hk_consumer *c)
-{
-    hk_lease lease;
-    uint64_t seq;
-    hark_verdict verdict;
-    while (!c->stale && hk_core_expire(c->core, hk_now_get(), &lease, &seq, &verdict)) {
-        hk_log(HK_WARN, "consumer %s: no answer to event %llu within its time", c->sub->name,
-               (unsigned long long)seq);
-        hk_count_bump(&c->sub->timed_out, 1);
-        count_verdict(c->sub, verdict);
-        note_stuck(c, lease);
-        hk_gate_open(&c->sub->gate);
-    }
-}
-
-int64_t hk_consumer_expire(hark_sub *s)
-{
-    hk_consumer *c = s->consumer;
-    pthread_mutex_lock(&c->lock);
-    expire(c);
-    int64_t due = c->handler_ns >= 0 && !c->stale ? hk_core_due(c->core) : -1;
-    hk_consumer_unlock(c);
-    return due;
 }
 
 /* ---- workers --------------------------------------------------------------------------------- */
@@ -485,10 +371,13 @@ static hark_delivery *handle(hark_sub *s, hark_delivery *d, hk_worker *w, bool *
     uint64_t generation = d->generation;
     if (watched)
         worker_busy(c, w, d);
-    hk_guard_enter(d->slot);
-    hark_verdict v = s->fn(d, s->ud);
+    (void)hk_guard_enter(d->slot);
+    bool fits = hk_consumer_fit(d);
+    hark_verdict v = fits ? s->fn(d, s->ud) : HARK_RETRY;
     hk_guard_leave();
-    if (v == HARK_LATER) { /* it may be settled, and gone, by now */
+    if (!fits) {
+        hk_delivery_clear(d);
+    } else if (v == HARK_LATER) { /* it may be settled, and gone, by now */
         if (!gap)
             kept(c, lease, generation);
         d = NULL;

@@ -3,6 +3,7 @@
  * (src/delivery) is stepped under the consumer's lock. Its changes ride in the writer's groups: while
  * one is on its way (`queued`) the next ones gather. */
 #include "bus/bus_i.h"
+#include "bus/versions_i.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -97,7 +98,9 @@ static hark_err new_core(hk_consumer *c, const hark_store_consumer *state, hk_co
     hk_core *core = hk_core_new(&o);
     if (!core)
         return HARK_ENOMEM;
-    hark_err err = hk_core_load(core, state, hk_now_get());
+    hk_now now = hk_now_get();
+    hk_consumer_look_again(state, now);
+    hark_err err = hk_core_load(core, state, now);
     if (err)
         hk_core_free(core);
     else
@@ -278,6 +281,7 @@ void hk_consumer_unlock(hk_consumer *c)
     c->threads += start;
     bool push = needs_push(c), over = !push && is_over(c);
     pthread_mutex_unlock(&c->lock);
+    hk_settled_poke(&s->bus->settled);
     if (push)
         hk_writer_push(s->bus, &c->work);
     if (start)

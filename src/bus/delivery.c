@@ -111,10 +111,11 @@ hark_err hark_settle(hark_delivery **dp, const hark_settle_opts *opts)
 }
 
 /* An id that a redelivery will derive again. */
-static void derive_id(const hark_delivery *d, const char *type, char ret[HK_UUID_TEXT + 1])
+static void derive_id(const hark_delivery *d, uint64_t ordinal, const char *type,
+                      char ret[HK_UUID_TEXT + 1])
 {
     uint8_t digest[16];
-    uint64_t place[2] = {d->seq, d->ordinal};
+    uint64_t place[2] = {d->seq, ordinal};
     hk_sip sip;
     hk_sip_init(&sip, d->sub->bus->info.log_id);
     hk_sip_add(&sip, place, sizeof place);
@@ -125,30 +126,43 @@ static void derive_id(const hark_delivery *d, const char *type, char ret[HK_UUID
     hk_uuid8(digest, ret);
 }
 
-hark_err hark_delivery_publish(hark_delivery *d, const hark_event_spec *spec, hark_receipt *ret)
+unsigned hk_delivery_stamp(const hark_delivery *d, uint64_t ordinal, hark_event_spec *s,
+                           char id[HK_UUID_TEXT + 1])
+{
+    unsigned flags = HK_PUB_INSIDE;
+    if (!s->id && s->type && d->sub->name && d->event) {
+        derive_id(d, ordinal, s->type, id);
+        s->id = id;
+        flags |= HK_PUB_FIRST_STANDS;
+    }
+    if (d->event && !s->causationid)
+        s->causationid = hark_event_id(d->event);
+    if (d->event && !s->correlationid) {
+        const char *given = hark_event_correlationid(d->event);
+        s->correlationid = given ? given : hark_event_id(d->event);
+    }
+    return flags;
+}
+
+hark_err hk_delivery_publish(hark_delivery *d, const hark_event_spec *spec, hark_receipt *ret,
+                             hark_errinfo *ei)
 {
     hark_event_spec s;
-    hark_err err = hk_opts_take(spec, &s, sizeof s, "hark_event_spec", NULL);
+    hark_err err = hk_opts_take(spec, &s, sizeof s, "hark_event_spec", ei);
     if (err)
         return err;
     char id[HK_UUID_TEXT + 1];
-    unsigned flags = HK_PUB_INSIDE;
-    if (!s.id && s.type && d->sub->name && d->event) {
-        derive_id(d, s.type, id);
-        s.id = id;
-        flags |= HK_PUB_FIRST_STANDS;
-    }
-    if (d->event && !s.causationid)
-        s.causationid = hark_event_id(d->event);
-    if (d->event && !s.correlationid) {
-        const char *given = hark_event_correlationid(d->event);
-        s.correlationid = given ? given : hark_event_id(d->event);
-    }
+    unsigned flags = hk_delivery_stamp(d, d->ordinal, &s, id);
     hark_bus *bus = d->sub->bus;
     hk_bus_running(bus, 1); /* a drain waits for it, whoever holds the delivery */
-    err = hk_publish(bus, &s, flags, ret, NULL);
+    err = hk_publish(bus, &s, flags, ret, ei);
     hk_bus_running(bus, -1);
     if (!err && flags & HK_PUB_FIRST_STANDS)
         d->ordinal++; /* not after a failure: the repeat must get the same id */
     return err;
+}
+
+hark_err hark_delivery_publish(hark_delivery *d, const hark_event_spec *spec, hark_receipt *ret)
+{
+    return hk_delivery_publish(d, spec, ret, NULL);
 }

@@ -7,10 +7,15 @@
 /* What is in the group: lists moved off the writer's. */
 typedef struct group {
     hk_list publishes, jobs, saves;
-    size_t events, bytes;
-    hark_err err; /* of the store: nothing of the group stays */
+    size_t events, queued, bytes;
+    int64_t closures_ns; /* what closures took */
+    bool full;           /* takes no more publishes */
+    hark_err err;        /* of the store: nothing of the group stays */
     hark_errinfo ei;
 } group;
+
+/* Others wait for the commit: beyond this no further closure is begun. */
+#define CLOSURES_NS (INT64_C(10) * 1000000)
 
 /* An error of one member leaves the group alone; the store's own ends it. */
 static bool ends_group(hark_err err)
@@ -25,11 +30,8 @@ static bool spreads(const hark_bus *bus, hark_err err)
     return ends_group(err) && !bus->info.direct;
 }
 
-static void add_publish(hark_bus *bus, group *g, hk_request *r)
+static void append(hark_bus *bus, group *g, hk_request *r)
 {
-    hk_list_append(&g->publishes, &r->work);
-    g->events += r->n;
-    g->bytes += r->bytes;
     r->err = bus->ops->append(bus->store, r->items, r->n, r->ei ? r->ei : &g->ei);
     if (!ends_group(r->err) && r->schedule) {
         if (r->err)
@@ -45,15 +47,89 @@ static void add_publish(hark_bus *bus, group *g, hk_request *r)
     }
 }
 
+/* True when the closure undid the whole group. */
+static bool run_closure(group *g, hk_request *r)
+{
+    bool gone = false;
+    int64_t began = hk_mono_ns();
+    g->err = hk_tx_run(r->tx, &gone);
+    if (g->err)
+        g->ei = *r->ei;
+    g->closures_ns += hk_mono_ns() - began;
+    return gone;
+}
+
+/* Makes a member part of the transaction. True when that undid the whole group. */
+static bool put(hark_bus *bus, group *g, hk_request *r)
+{
+    bool gone = false;
+    if (r->tx)
+        gone = run_closure(g, r);
+    else
+        append(bus, g, r);
+    g->events += r->n;
+    return gone;
+}
+
+static bool put_all(hark_bus *bus, group *g)
+{
+    bool gone = false;
+    g->events = 0;
+    for (hk_node *n = g->publishes.first; n && !gone && !g->err; n = n->next) {
+        hk_request *r = (hk_request *)(void *)n;
+        if (!r->tx || !r->err) /* a closure that failed has its answer */
+            gone = put(bus, g, r);
+    }
+    return gone;
+}
+
+static bool reserve_fresh(hk_writer *w, size_t n)
+{
+    if (n <= w->cap_fresh)
+        return true;
+    hark_event **fresh = realloc(w->fresh, n * sizeof(hark_event *));
+    if (fresh) {
+        w->fresh = fresh;
+        w->cap_fresh = n;
+    }
+    return fresh != NULL;
+}
+
+/* Once more, without the closure that undid it, and then no further ones: each group has one such
+ * closure to bear. Should others undo it this time, they are left out, too. */
+static void begin_again(hark_bus *bus, group *g)
+{
+    g->full = true;
+    do {
+        bus->ops->rollback(bus->store);
+        g->err = bus->ops->begin(bus->store, &g->ei);
+    } while (!g->err && put_all(bus, g));
+    /* nothing held them to what they published the first time */
+    if (!g->err && !reserve_fresh(&bus->writer, g->events))
+        g->err = hk_fail(&g->ei, HARK_ENOMEM, "no memory for a group of %zu events", g->events);
+}
+
+static void add_publish(hark_bus *bus, group *g, hk_request *r)
+{
+    hk_list_append(&g->publishes, &r->work);
+    g->queued += r->queued;
+    g->bytes += r->bytes;
+    if (put(bus, g, r) && !g->err)
+        begin_again(bus, g);
+}
+
+static bool may_add(const hark_bus *bus, const group *g, const hk_request *r)
+{
+    if (g->err || g->full || (r->tx && g->closures_ns > CLOSURES_NS))
+        return false;
+    return g->events == 0 || g->events + r->n <= bus->opts.group_events;
+}
+
 static void add_publishes(hark_bus *bus, group *g)
 {
-    hk_writer *w = &bus->writer;
-    while (!g->err && w->backlog.first) {
-        hk_request *r = (hk_request *)(void *)w->backlog.first;
-        if (g->events && g->events + r->n > bus->opts.group_events)
-            break;
-        add_publish(bus, g, (hk_request *)(void *)hk_list_shift(&w->backlog));
-    }
+    hk_list *backlog = &bus->writer.backlog;
+    while (backlog->first && may_add(bus, g, (hk_request *)(void *)backlog->first))
+        add_publish(bus, g, (hk_request *)(void *)hk_list_shift(backlog));
 }
 
 static void add_jobs(hark_bus *bus, group *g)
@@ -68,18 +144,6 @@ static void add_jobs(hark_bus *bus, group *g)
                 g->ei = *job->ei;
         }
     }
-}
-
-static bool reserve_fresh(hk_writer *w, size_t n)
-{
-    if (n <= w->cap_fresh)
-        return true;
-    hark_event **fresh = realloc(w->fresh, n * sizeof(hark_event *));
-    if (fresh) {
-        w->fresh = fresh;
-        w->cap_fresh = n;
-    }
-    return fresh != NULL;
 }
 
 /* Each dead letter of a save is announced in the same group. */
@@ -163,8 +227,8 @@ static void finish_publishes(hark_bus *bus, group *g)
     if (!g->err)
         for (hk_node *n = g->publishes.first; n; n = n->next)
             show(bus, (hk_request *)(void *)n, now);
-    if (g->events) {
-        (void)hk_count_sub(&w->queued_events, g->events);
+    if (g->queued) {
+        (void)hk_count_sub(&w->queued_events, g->queued);
         (void)hk_count_sub(&w->queued_bytes, g->bytes);
         hk_gate_open(&w->room);
     }
@@ -221,12 +285,12 @@ void hk_group(hark_bus *bus)
     size_t most = bus->opts.group_events + 4096; /* the last batch may go over */
     bool began = false;
     g.err = reserve_fresh(&bus->writer, most) ? bus->ops->begin(bus->store, &g.ei) : HARK_ENOMEM;
-    began = !g.err;
-    if (g.err) { /* take members all the same: they must hear of it */
+    began = !g.err; /* of the first attempt; rollback is safe when a later one failed */
+    if (g.err) {    /* take members all the same: they must hear of it */
         for (hk_work *work; (work = hk_list_shift(&bus->writer.backlog));) {
             hk_request *r = (hk_request *)(void *)work;
             r->err = HARK_OK;
-            g.events += r->n;
+            g.queued += r->queued;
             g.bytes += r->bytes;
             hk_list_append(&g.publishes, work);
         }

@@ -52,9 +52,16 @@ void hk_slot_end(hark_store_slot *slot)
     hk_word_set(&slot->state, HARK_SLOT_FREE);
 }
 
-void hk_guard_enter(hark_store_slot *slot)
+hark_store_slot *hk_guard_enter(hark_store_slot *slot)
 {
+    hark_store_slot *before = in_hand;
     in_hand = slot;
+    return before;
+}
+
+hark_store_slot *hk_guard_in_hand(void)
+{
+    return in_hand;
 }
 
 void hk_guard_leave(void)

@@ -321,7 +321,7 @@ static bool passes(hark_err err)
 static void give_up(insistence *in, hark_err err)
 {
     hark_event *e;
-    if (hk_publish_make(in->bus, &in->spec, 1, 0, &e, NULL)) {
+    if (hk_publish_event(in->bus, &in->spec, 1, 0, &e, NULL)) {
         hk_log(HK_WARN, "event %.200s could not be published: %s", in->spec.id, in->ei.text);
         return;
     }

@@ -11,6 +11,7 @@
  * Dispatcher and reader exchange `mode` by swaps: either the dispatcher sees CAUGHT_UP and pushes,
  * or the reader's second look sees the event in the log. */
 #include "bus/bus_i.h"
+#include "bus/versions_i.h"
 
 #include <sched.h>
 #include <stdlib.h>
@@ -263,11 +264,42 @@ static bool fill(hark_sub *s, hark_delivery *d)
     return d->gap_to != 0;
 }
 
+/* Told once for each type. */
+static void warn(hark_sub *s, const hark_event *e, const hark_errinfo *why)
+{
+    uint64_t h = hk_hash(hark_event_type(e), hk_event_type_len(e)) % HK_LIVE_WARNED;
+    uint64_t bit = UINT64_C(1) << (h % 64);
+    if (hk_mark_raise(&s->live->warned[h / 64], bit) & bit)
+        return;
+    hk_log(HK_WARN,
+           "a live subscription to '%s' passes over sequence %llu, and only counts further ones of "
+           "its type: %s",
+           s->pattern, (unsigned long long)hark_event_sequence(e), why->text);
+}
+
+/* Without any lock: the event in the version that is wanted. False: it is passed over. */
+static bool fits(hark_sub *s, hark_delivery *d)
+{
+    hark_errinfo why = {0};
+    if (!d->event || HK_LIKELY(!hk_upcast_matters(s->bus, s->dataversion)))
+        return true;
+    hk_fit fit = hk_upcast_event(s->bus, &d->event, s->dataversion, &why);
+    if (fit != HK_FIT_NONE && (fit != HK_FIT_NEWER || s->newer == HARK_NEWER_DELIVER))
+        return true;
+    warn(s, d->event, &why);
+    (void)hk_count_add(&s->live->passed, 1);
+    hark_event_unref(d->event);
+    d->event = NULL;
+    return false;
+}
+
 /* Calls the handler until nothing is left. `d` is used again and again, with a hold on the
  * subscription of its own, unless a handler keeps it. */
 static hark_delivery *run_handlers(hark_sub *s, hark_delivery *d)
 {
     while (d && hk_sub_may_deliver(s) && fill(s, d)) {
+        if (HK_UNLIKELY(!fits(s, d)))
+            continue;
         hark_event *e = d->event;
         hark_verdict v = s->fn(d, s->ud);
         hk_count_bump(&s->delivered, e != NULL);
@@ -379,13 +411,15 @@ hark_err hk_live_next(hark_sub *s, int64_t timeout_ns, hark_delivery **ret)
         pthread_mutex_lock(&s->live->pull_lock);
         bool got = fill(s, d), trouble = s->live->recheck;
         pthread_mutex_unlock(&s->live->pull_lock);
-        if (got) {
+        if (got && fits(s, d)) {
             (void)hk_count_add(&s->delivered, d->event != NULL);
             *ret = d;
             return HARK_OK;
         }
         hk_delivery_clear(d);
         free(d);
+        if (got)
+            continue;
         int64_t left = timeout_ns < 0 ? TROUBLE_NS : deadline - hk_mono_ns();
         if (left <= 0)
             return HARK_ETIMEDOUT;

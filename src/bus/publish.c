@@ -2,6 +2,7 @@
  * request goes to the writer. The request of a single event lies in the event's own block, so
  * publishing allocates once. */
 #include "bus/bus_i.h"
+#include "bus/versions_i.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -32,7 +33,7 @@ static hark_err wait_for_subscribers(hark_bus *bus, unsigned flags, bool may_wai
     }
 }
 
-static hark_err enter(hark_bus *bus, unsigned flags, bool may_wait, hark_errinfo *ei)
+hark_err hk_publish_enter(hark_bus *bus, unsigned flags, bool may_wait, hark_errinfo *ei)
 {
     if (HK_UNLIKELY((flags & HK_PUB_PAST_ALL) != 0))
         return HARK_OK;
@@ -44,8 +45,23 @@ static hark_err enter(hark_bus *bus, unsigned flags, bool may_wait, hark_errinfo
     return err;
 }
 
-hark_err hk_publish_make(hark_bus *bus, const hark_event_spec *spec, unsigned refs, size_t extra,
-                         hark_event **ret, hark_errinfo *ei)
+static hark_err check_expected(const hark_bus *bus, const hark_event_spec *spec, hark_errinfo *ei)
+{
+    if (bus->info.direct)
+        return hk_fail(ei, HARK_ENOTSUP,
+                       "this store keeps no versions of subjects: no "
+                       "expected_version; use sqlite:PATH");
+    if (spec->expected_version < HARK_EXPECT_NONE)
+        return hk_fail(ei, HARK_EINVAL, "expected_version is %lld; at least %d (none)",
+                       (long long)spec->expected_version, HARK_EXPECT_NONE);
+    if (!spec->subject)
+        return hk_fail(ei, HARK_EINVAL,
+                       "expected_version needs a subject: it is the version of one");
+    return HARK_OK;
+}
+
+hark_err hk_publish_event(hark_bus *bus, const hark_event_spec *spec, unsigned refs, size_t extra,
+                          hark_event **ret, hark_errinfo *ei)
 {
     if (HK_UNLIKELY(spec->min_durability > bus->info.durability || spec->min_durability < 0))
         return hk_fail(ei, HARK_EDURABILITY, "the store gives class %s, not the %s asked for",
@@ -55,7 +71,26 @@ hark_err hk_publish_make(hark_bus *bus, const hark_event_spec *spec, unsigned re
     if (HK_UNLIKELY(len > bus->opts.max_event_bytes))
         return hk_fail(ei, HARK_ETOOBIG, "data has %zu bytes; max_event_bytes is %zu", len,
                        bus->opts.max_event_bytes);
+    if (HK_UNLIKELY(spec->expected_version != 0)) {
+        hark_err err = check_expected(bus, spec, ei);
+        if (err)
+            return err;
+    }
     return hk_event_make(spec, bus->source, hk_wall_ns(), refs, extra, 0, ret, ei);
+}
+
+hark_err hk_publish_make(hark_bus *bus, const hark_event_spec *spec, unsigned refs, size_t extra,
+                         hark_event **ret, hark_errinfo *ei)
+{
+    hark_event *e;
+    hark_err err = hk_publish_event(bus, spec, refs, extra, &e, ei);
+    if (!err && HK_UNLIKELY(hk_mark_get(&bus->versions) != 0) &&
+        (err = hk_type_check(bus, e, ei)) != HARK_OK)
+        while (refs--)
+            hark_event_unref(e);
+    if (!err)
+        *ret = e;
+    return err;
 }
 
 /* A spec of this library's size is used as it is, another one copied. */
@@ -68,12 +103,13 @@ static hark_err take_spec(const hark_event_spec **spec, hark_event_spec *room, h
     return err;
 }
 
-static void fill_receipt(hark_bus *bus, const hark_store_append *a, const char *id,
-                         hark_receipt *ret)
+void hk_publish_receipt(hark_bus *bus, const hark_store_append *a, const char *id,
+                        hark_receipt *ret)
 {
     *ret = (hark_receipt){.sequence = a->ret_sequence,
                           .durability = bus->info.durability,
-                          .duplicate = a->ret_duplicate};
+                          .duplicate = a->ret_duplicate,
+                          .subject_version = a->ret_subject_version};
     size_t len = strlen(id);
     if (len < sizeof ret->id)
         memcpy(ret->id, id, len);
@@ -104,14 +140,15 @@ static hark_err append_direct(hark_bus *bus, const hark_event_spec *spec, unsign
                               bool may_wait, hark_receipt *ret, hark_errinfo *ei)
 {
     hark_event *e;
-    hark_err err = hk_publish_make(bus, spec, 2, 0, &e, ei);
+    hark_err err = flags & HK_PUB_PAST_ALL ? hk_publish_event(bus, spec, 2, 0, &e, ei)
+                                           : hk_publish_make(bus, spec, 2, 0, &e, ei);
     if (err)
         return err;
     hark_store_append a = {
         .event = e, .fresh_id = !spec->id, .first_stands = (flags & HK_PUB_FIRST_STANDS) != 0};
     hark_receipt r; /* the event may be gone as soon as it is appended: its id is copied now */
     if (ret)
-        fill_receipt(bus, &a, hark_event_id(e), &r);
+        hk_publish_receipt(bus, &a, hark_event_id(e), &r);
     err = append_in_turn(bus, &a, 1, flags, may_wait, ei);
     if (err || a.ret_duplicate) {
         hark_event_unref(e);
@@ -127,8 +164,7 @@ static hark_err append_direct(hark_bus *bus, const hark_event_spec *spec, unsign
 
 /* ---- through the writer ---------------------------------------------------------------------- */
 
-/* Room in the writer's queue, or a wait for it. */
-static hark_err take_room(hark_bus *bus, size_t n, size_t bytes, bool may_wait, hark_errinfo *ei)
+hark_err hk_publish_room(hark_bus *bus, size_t n, size_t bytes, bool may_wait, hark_errinfo *ei)
 {
     hk_writer *w = &bus->writer;
     for (;;) {
@@ -154,9 +190,24 @@ static hark_err take_room(hark_bus *bus, size_t n, size_t bytes, bool may_wait, 
 static void fill_item(hark_bus *bus, hark_store_append *a, hark_event *e,
                       const hark_event_spec *spec, unsigned flags)
 {
-    *a = (hark_store_append){
-        .event = e, .fresh_id = !spec->id, .first_stands = (flags & HK_PUB_FIRST_STANDS) != 0};
+    *a = (hark_store_append){.event = e,
+                             .fresh_id = !spec->id,
+                             .first_stands = (flags & HK_PUB_FIRST_STANDS) != 0,
+                             .expected = spec->expected_version};
     hk_event_digest(e, bus->info.log_id, a->digest);
+}
+
+hark_err hk_publish_item(hark_bus *bus, const hark_event_spec *spec, unsigned flags, unsigned refs,
+                         hark_store_append *ret, hark_errinfo *ei)
+{
+    hark_event_spec room;
+    hark_event *e;
+    hark_err err = take_spec(&spec, &room, ei);
+    if (!err)
+        err = hk_publish_make(bus, spec, refs, 0, &e, ei);
+    if (!err)
+        fill_item(bus, ret, e, spec, flags);
+    return err;
 }
 
 /* Makes the event with its request. */
@@ -164,12 +215,14 @@ static hark_err request_make(hark_bus *bus, const hark_event_spec *spec, unsigne
                              hk_request **ret, hark_errinfo *ei)
 {
     hark_event *e;
-    hark_err err = hk_publish_make(bus, spec, 1, sizeof(hk_request), &e, ei);
+    hark_err err = flags & HK_PUB_PAST_ALL
+                       ? hk_publish_event(bus, spec, 1, sizeof(hk_request), &e, ei)
+                       : hk_publish_make(bus, spec, 1, sizeof(hk_request), &e, ei);
     if (err)
         return err;
     hk_request *r = hk_event_extra(e);
     r->work.kind = HK_PUBLISH;
-    r->n = 1;
+    r->n = r->queued = 1;
     r->bytes = hk_event_footprint(e);
     r->made_ns = hk_event_made_ns(e);
     r->items = &r->one;
@@ -186,7 +239,7 @@ static hark_err request_one(hark_bus *bus, const hark_event_spec *spec, unsigned
     hark_err err = request_make(bus, spec, flags, &r, ei);
     if (err)
         return err;
-    err = take_room(bus, 1, r->bytes, may_wait, ei);
+    err = hk_publish_room(bus, 1, r->bytes, may_wait, ei);
     if (err)
         hark_event_unref(r->one.event);
     else
@@ -198,7 +251,7 @@ hark_err hk_request_inside(hark_bus *bus, const hark_event_spec *spec, hark_publ
                            void *ud, hk_request **ret, hark_errinfo *ei)
 {
     hk_request *r;
-    hark_err err = request_make(bus, spec, 0, &r, ei);
+    hark_err err = request_make(bus, spec, HK_PUB_PAST_ALL, &r, ei);
     if (err)
         return err;
     (void)hk_count_add(&bus->writer.queued_events, 1);
@@ -209,26 +262,38 @@ hark_err hk_request_inside(hark_bus *bus, const hark_event_spec *spec, hark_publ
     return HARK_OK;
 }
 
+/* What a publisher is told of its event. False: nothing. */
+static bool tell(hark_bus *bus, const hark_store_append *a, hark_err err, hark_receipt *ret)
+{
+    if (!err)
+        hk_publish_receipt(bus, a, hark_event_id(a->event), ret);
+    else if (err == HARK_EVERSION)
+        *ret = (hark_receipt){.subject_version = a->ret_subject_version};
+    return !err || err == HARK_EVERSION;
+}
+
 /* Called by the writer, or by whoever finds it gone. */
 void hk_request_done(hark_bus *bus, hk_request *r, hark_err err)
 {
+    if (r->tx) {
+        hk_tx_done(r->tx, err);
+        return;
+    }
     if (r->fn) {
         hark_receipt receipt;
         hark_event *e = r->one.event; /* holds the request itself */
-        if (!err)
-            fill_receipt(bus, &r->one, hark_event_id(e), &receipt);
-        r->fn(err, err ? NULL : &receipt, r->ud);
+        bool told = tell(bus, &r->one, err, &receipt);
+        r->fn(err, told ? &receipt : NULL, r->ud);
         hark_event_unref(e);
         return;
     }
-    for (size_t i = 0; !err && r->receipts && i < r->n; i++)
-        fill_receipt(bus, &r->items[i], hark_event_id(r->items[i].event), &r->receipts[i]);
+    for (size_t i = 0; r->receipts && i < r->n; i++)
+        (void)tell(bus, &r->items[i], err, &r->receipts[i]);
     r->err = err;
     hk_gate_open(&r->done); /* the caller may be gone with the request after this */
 }
 
-/* Hands a request over and waits. Afterwards the caller frees it. */
-static hark_err submit_and_wait(hark_bus *bus, hk_request *r)
+hark_err hk_publish_wait(hark_bus *bus, hk_request *r)
 {
     hk_gate_init(&r->done);
     if (!hk_writer_lead(bus, &r->work))
@@ -248,7 +313,7 @@ static hark_err append_by_writer(hark_bus *bus, const hark_event_spec *spec, uns
     hark_event *e = r->one.event;
     r->receipts = ret;
     r->ei = ei;
-    err = submit_and_wait(bus, r);
+    err = hk_publish_wait(bus, r);
     hark_event_unref(e);
     return err;
 }
@@ -261,7 +326,7 @@ hark_err hk_publish(hark_bus *bus, const hark_event_spec *spec, unsigned flags, 
     hark_event_spec room;
     hark_err err = take_spec(&spec, &room, ei);
     if (!err)
-        err = enter(bus, flags, true, ei);
+        err = hk_publish_enter(bus, flags, true, ei);
     if (err)
         return err;
     if (bus->info.direct)
@@ -296,19 +361,21 @@ hark_err hark_publish_async(hark_bus *bus, const hark_event_spec *spec, hark_pub
     hark_event_spec room;
     hark_err err = take_spec(&spec, &room, NULL);
     if (!err)
-        err = enter(bus, 0, false, NULL);
+        err = hk_publish_enter(bus, 0, false, NULL);
     if (err)
         return err;
     if (bus->info.direct) {
         hark_receipt receipt;
         err = append_direct(bus, spec, 0, false, &receipt, NULL);
         if (err == HARK_EINVAL || err == HARK_ETOOBIG || err == HARK_EDURABILITY ||
-            err == HARK_EAGAIN || err == HARK_ECLOSED)
+            err == HARK_EAGAIN || err == HARK_ECLOSED || err == HARK_ESCHEMA || err == HARK_ENOTSUP)
             return err;
         if (fn)
             fn(err, err ? NULL : &receipt, ud);
         return HARK_OK;
     }
+    if (hk_role_get() == HK_ROLE_CLOSURE) /* it would happen again with each run */
+        return HARK_EWRONGTHREAD;
     hk_request *r;
     err = request_one(bus, spec, 0, false, &r, NULL);
     if (err)
@@ -343,21 +410,16 @@ static hark_err batch_make(hark_bus *bus, const hark_event_spec *const *specs, s
     r->work.kind = HK_PUBLISH;
     r->items = (hark_store_append *)(r + 1);
     for (size_t i = 0; i < n; i++) {
-        hark_event_spec room;
-        const hark_event_spec *spec = specs[i];
-        hark_event *e;
-        hark_err err = take_spec(&spec, &room, ei);
-        if (!err)
-            err = hk_publish_make(bus, spec, refs, 0, &e, ei);
+        hark_err err = hk_publish_item(bus, specs[i], 0, refs, &r->items[i], ei);
         if (err) {
             batch_free(r, refs);
             return hk_wrap(ei, err, "event %zu of the batch", i);
         }
-        fill_item(bus, &r->items[i], e, spec, 0);
-        r->made_ns = hk_event_made_ns(e);
-        r->bytes += hk_event_footprint(e);
+        r->made_ns = hk_event_made_ns(r->items[i].event);
+        r->bytes += hk_event_footprint(r->items[i].event);
         r->n++;
     }
+    r->queued = n;
     *ret = r;
     return HARK_OK;
 }
@@ -369,7 +431,7 @@ static hark_err batch_direct(hark_bus *bus, hk_request *r, hark_receipt *ret, ha
     hark_err err = append_in_turn(bus, r->items, r->n, 0, true, ei);
     for (size_t i = 0; i < r->n; i++) {
         if (!err && ret)
-            fill_receipt(bus, &r->items[i], hark_event_id(r->items[i].event), &ret[i]);
+            hk_publish_receipt(bus, &r->items[i], hark_event_id(r->items[i].event), &ret[i]);
         if (err || r->items[i].ret_duplicate) {
             hark_event_unref(r->items[i].event);
             hark_event_unref(r->items[i].event);
@@ -386,7 +448,7 @@ hark_err hark_publish_batch(hark_bus *bus, const hark_event_spec *const *specs, 
         return HARK_OK;
     if (n > HK_BATCH_MAX)
         return hk_fail(ei, HARK_ETOOBIG, "the batch has %zu events; at most %d", n, HK_BATCH_MAX);
-    hark_err err = enter(bus, 0, true, ei);
+    hark_err err = hk_publish_enter(bus, 0, true, ei);
     if (!err && !bus->info.direct && !hk_role_may_block())
         err = hk_fail(ei, HARK_EWRONGTHREAD, "hark_publish_batch would block this thread");
     hk_request *r = NULL;
@@ -396,11 +458,11 @@ hark_err hark_publish_batch(hark_bus *bus, const hark_event_spec *const *specs, 
         return err;
     if (bus->info.direct)
         return batch_direct(bus, r, ret, ei);
-    err = take_room(bus, n, r->bytes, true, ei);
+    err = hk_publish_room(bus, n, r->bytes, true, ei);
     if (!err) {
         r->receipts = ret;
         r->ei = ei;
-        err = submit_and_wait(bus, r);
+        err = hk_publish_wait(bus, r);
     }
     batch_free(r, 1);
     return err;

@@ -1,5 +1,6 @@
 /* read.c: reading the log: near its head from memory, farther back from the store. */
 #include "bus/bus_i.h"
+#include "bus/versions_i.h"
 
 #include <stdlib.h>
 
@@ -101,6 +102,8 @@ static hark_err check(const hark_read_opts *opts, hark_read_opts *o, hark_errinf
     if (!err && o->limit > PAGE_MAX)
         err =
             hk_fail(ei, HARK_EINVAL, "hark_read_opts.limit is %zu; at most %d", o->limit, PAGE_MAX);
+    if (!err)
+        err = hk_upcast_opt_check("hark_read_opts", o->dataversion, ei);
     if (o->after > HARK_SEQ_MAX)
         o->after = HARK_SEQ_MAX; /* so that one more is no overflow */
     if (!o->type)
@@ -115,6 +118,17 @@ static uint64_t next_of(const hark_store_query *q, const hark_store_page *page)
     if (page->end || (q->descending && page->covered <= q->after + 1))
         return 0;
     return page->covered;
+}
+
+/* Brings its events to the version wanted; those that are newer stay as they are. */
+static hark_err fit(hark_bus *bus, hark_store_page *page, int64_t wanted, hark_errinfo *ei)
+{
+    hark_errinfo why = {0};
+    for (size_t i = 0; hk_upcast_matters(bus, wanted) && i < page->n; i++)
+        if (hk_upcast_event(bus, &page->events[i], wanted, &why) == HK_FIT_NONE)
+            return hk_fail(ei, why.err, "sequence %llu: %.460s",
+                           (unsigned long long)hark_event_sequence(page->events[i]), why.text);
+    return HARK_OK;
 }
 
 hark_err hark_read(hark_bus *bus, const hark_read_opts *opts, hark_page **ret, hark_errinfo *ei)
@@ -146,6 +160,11 @@ hark_err hark_read(hark_bus *bus, const hark_read_opts *opts, hark_page **ret, h
         return err;
     }
     page->n = got.n;
+    err = fit(bus, &got, o.dataversion, ei);
+    if (err) {
+        hark_page_free(page);
+        return err;
+    }
     page->next = next_of(&q, &got);
     if (got.gap > o.after) {
         page->gap_from = o.after + 1;

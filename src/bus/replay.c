@@ -5,6 +5,7 @@
  *
  * The list's lock is a leaf: neither the store, the writer nor a handler is called under it. */
 #include "bus/replay_i.h"
+#include "bus/versions_i.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -291,7 +292,8 @@ static hark_err check(const hark_replay_opts *o, hark_handler_fn fn, const hark_
     if (o->rate < 0)
         return hk_fail(ei, HARK_EINVAL, "hark_replay_opts.rate is %lld; 0 or more events a second",
                        (long long)o->rate);
-    return o->type ? hark_pattern_check(o->type, ei) : HARK_OK;
+    hark_err err = hk_upcast_opt_check("hark_replay_opts", o->dataversion, ei);
+    return !err && o->type ? hark_pattern_check(o->type, ei) : err;
 }
 
 /* What it will read: as asked for, but no further than the newest event now. */
@@ -413,6 +415,7 @@ hark_err hark_replay(hark_bus *bus, hark_handler_fn fn, void *ud, const hark_rep
     r->fn = fn;
     r->ud = ud;
     r->free_ud = o.free_ud;
+    r->dataversion = o.dataversion;
     err = prepare(r, &o, ei);
     bool run = !err && !o.dry_run;
     if (run)

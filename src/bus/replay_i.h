@@ -32,8 +32,9 @@ typedef struct hk_replay {
     hark_handler_fn fn;
     void *ud;
     void (*free_ud)(void *ud);
-    hk_replay_row row; /* as it began; state and error under the lock; for the rest see below */
-    hk_mark position;  /* all up to here was handed out; the thread's to set, as are the counts */
+    int64_t dataversion; /* as in hark_replay_opts */
+    hk_replay_row row;   /* as it began; state and error under the lock; for the rest see below */
+    hk_mark position;    /* all up to here was handed out; the thread's to set, as are the counts */
     hk_count done, rejected;
     hk_mark missing; /* likewise; see hark_replay_info */
     hk_mark how;

@@ -2,6 +2,7 @@
  * rate asked for, and stores where it stands. It waits on one gate only, so that a cancel or a drain
  * ends every wait at once; what its handler runs is waited for. */
 #include "bus/replay_i.h"
+#include "bus/versions_i.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -112,6 +113,19 @@ static void note_error(run *w, const char *text)
     w->error[len] = '\0';
 }
 
+/* The delivery's event in the version wanted. False: *ret is what comes of it. */
+static bool fits(run *w, hark_delivery *d, hark_verdict *ret)
+{
+    hk_replay *r = w->r;
+    hark_errinfo why = {0};
+    if (!hk_upcast_matters(r->bus, r->dataversion) ||
+        hk_upcast_event(r->bus, &d->event, r->dataversion, &why) != HK_FIT_NONE)
+        return true;
+    note_error(w, why.text);
+    *ret = why.err == HARK_ENOMEM ? HARK_RETRY : HARK_REJECT;
+    return false;
+}
+
 static hark_verdict call(run *w, hark_event *e, int64_t attempt)
 {
     hk_replay *r = w->r;
@@ -124,7 +138,13 @@ static hark_verdict call(run *w, hark_event *e, int64_t attempt)
     hk_sub_deliver(r->sub, d, hark_event_ref(e));
     d->attempt = attempt;
     (void)snprintf(d->replay_id, sizeof d->replay_id, "%s", r->row.id);
-    hark_verdict v = r->fn(d, r->ud);
+    hark_verdict v;
+    if (!fits(w, d, &v)) {
+        hk_delivery_clear(d);
+        free(d);
+        return v;
+    }
+    v = r->fn(d, r->ud);
     if (v == HARK_LATER) { /* the delivery is the handler's now */
         note_error(w, "the handler answered HARK_LATER, which a replay does not take");
         return HARK_RETRY;

@@ -231,6 +231,10 @@ hark_err hark_schedule(hark_bus *bus, const hark_event_spec *given, hark_when wh
         err = hk_fail(ei, HARK_ECLOSED, "the bus is draining");
     if (!err)
         err = hk_opts_take(given, &spec, sizeof spec, "hark_event_spec", ei);
+    if (!err && spec.expected_version)
+        err = hk_fail(ei, HARK_EINVAL,
+                      "expected_version cannot be checked later: publish now, or "
+                      "leave it out");
     if (!err)
         err = set_due(when, now, &a, &due, ei);
     if (!err)

@@ -1,5 +1,6 @@
 /* sub.c: what live subscriptions and consumers share: subscribing, references, their end. */
 #include "bus/bus_i.h"
+#include "bus/versions_i.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -45,11 +46,13 @@ static hark_err check(const char *pattern, const hark_sub_opts *o, hark_errinfo 
         return refuse(ei, "hold_ms", o->hold_ms, "1 or more, or -1 for no limit");
     if (o->handler_ms < -1)
         return refuse(ei, "handler_ms", o->handler_ms, "1 or more, or 0 for no limit");
+    if (o->newer < HARK_NEWER_DELIVER || o->newer > HARK_NEWER_DEAD)
+        return refuse(ei, "newer", o->newer, "see hark_newer");
     if (o->consumer && !hk_name_valid(o->consumer, 128))
         return hk_fail(ei, HARK_EINVAL,
                        "consumer name '%.140s': 1 to 128 of letters, digits, '_', '.', ':', '-'",
                        o->consumer);
-    return HARK_OK;
+    return hk_upcast_opt_check("hark_sub_opts", o->dataversion, ei);
 }
 
 static void sub_free(hark_sub *s)
@@ -85,6 +88,8 @@ hark_sub *hk_sub_new(hark_bus *bus, const char *pattern, hark_handler_fn fn, voi
     s->ud = ud;
     s->free_ud = o->free_ud;
     s->flags = o->flags;
+    s->dataversion = o->dataversion;
+    s->newer = o->newer;
     hk_gate_init(&s->gate);
     pthread_mutex_init(&s->end_lock, NULL);
     hk_cond_init(&s->end_cond);
@@ -327,7 +332,7 @@ hark_err hark_sub_stats_get(hark_sub *s, hark_sub_stats *ret)
                             .gaps = hk_count_get(&s->gaps),
                             .gap_events = hk_count_get(&s->gap_events)};
     if (s->live) {
-        ret->dropped = hk_count_get(&s->live->dropped);
+        ret->dropped = hk_count_get(&s->live->dropped) + hk_count_get(&s->live->passed);
         ret->pending = hk_ring_count(s->live->ring);
         ret->position = hk_mark_get(&s->live->pos);
         ret->catching_up = hk_mark_get(&s->live->mode) == HK_BEHIND_RING;

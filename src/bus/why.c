@@ -6,7 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { KEY_MAX = sizeof(((hark_why_info *)0)->key) };
+enum { KEY_MAX = sizeof(((hark_why_info *)0)->key), ERROR_MAX = 160 };
 #define SECOND INT64_C(1000000000)
 #define SLOW   SECOND /* a handler that runs for so long is worth telling of */
 
@@ -27,6 +27,7 @@ typedef struct facts {
     hark_store_rerun rerun;
     hk_core_facts core; /* its keys point to those below, or are NULL */
     char running_key[KEY_MAX], retry_key[KEY_MAX], parked_key[KEY_MAX];
+    char retry_error[ERROR_MAX];
     hk_now now;
 } facts;
 
@@ -198,6 +199,8 @@ static void say_retry(const facts *f, hark_why_info *r)
         say(r, "; next attempt in %s", span(left).s);
     else
         say(r, "; its next attempt is due");
+    if (c->retry_error)
+        say(r, "; %s", c->retry_error);
 }
 
 static void say_parked(const facts *f, hark_why_info *r)
@@ -376,21 +379,22 @@ static void tell(const facts *f, hark_why_code code, hark_why_info *r)
 
 /* ---- gathering ------------------------------------------------------------------------------- */
 
-/* A key of the core's, or of the store's, is only lent. */
-static const char *keep(const char *key, char ret[KEY_MAX])
+/* A text of the core's, or of the store's, is only lent. */
+static const char *keep(const char *text, char *ret, size_t size)
 {
-    if (!key)
+    if (!text)
         return NULL;
-    (void)snprintf(ret, KEY_MAX, "%s", key);
+    (void)snprintf(ret, size, "%s", text);
     ret[hk_utf8_valid(ret, strlen(ret))] = '\0';
     return ret;
 }
 
-static void keep_keys(facts *f)
+static void keep_texts(facts *f)
 {
-    f->core.running_key = keep(f->core.running_key, f->running_key);
-    f->core.retry_key = keep(f->core.retry_key, f->retry_key);
-    f->core.parked_key = keep(f->core.parked_key, f->parked_key);
+    f->core.running_key = keep(f->core.running_key, f->running_key, KEY_MAX);
+    f->core.retry_key = keep(f->core.retry_key, f->retry_key, KEY_MAX);
+    f->core.parked_key = keep(f->core.parked_key, f->parked_key, KEY_MAX);
+    f->core.retry_error = keep(f->core.retry_error, f->retry_error, ERROR_MAX);
 }
 
 static void look_at_bus(hark_bus *bus, facts *f)
@@ -425,7 +429,7 @@ static hark_err look_here(hark_sub *s, facts *f, hark_errinfo *ei)
     f->workers = c->workers;
     pthread_mutex_lock(&c->lock);
     hk_core_facts_get(c->core, &f->core);
-    keep_keys(f);
+    keep_texts(f);
     f->stale = c->stale;
     f->gap = c->gap_to != 0;
     f->read_err = c->read_err;
@@ -450,7 +454,7 @@ static void count_row(facts *f, const hark_store_row *row)
     c->parked += row->state == HARK_ROW_PARKED;
     if (row->state == HARK_ROW_DEAD && c->parked_keys++ == 0) {
         c->first_parked = row->sequence;
-        c->parked_key = keep(row->key, f->parked_key);
+        c->parked_key = keep(row->key, f->parked_key, KEY_MAX);
         c->parked_since_wall = row->due_ns;
     }
 }

@@ -28,6 +28,7 @@ void hk_core_free(hk_core *c)
     while (c->all)
         hk_item_free(c, c->all);
     hk_lanes_free(c);
+    free(c->index);
     free(c->ready.items);
     free(c->paced.items);
     free(c->waiting.items);

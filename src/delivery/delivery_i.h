@@ -63,7 +63,8 @@ struct hk_item {
     bool is_open;
     hk_item *dirty_next;
     hk_item *all_prev, *all_next;
-    size_t heap_at; /* 1-based place in the heap it is in; 0 = none */
+    hk_item *index_next; /* same bucket of the index */
+    size_t heap_at;      /* 1-based place in the heap it is in; 0 = none */
     int64_t attempts, crashes, interruptions;
     int64_t due;      /* mono */
     int64_t due_wall; /* stored; of DEAD items the time of death */
@@ -95,7 +96,8 @@ typedef struct hk_place {
     hk_item *item; /* NULL = free */
     uint64_t token;
     int64_t until;  /* -1 = never */
-    int64_t wanted; /* `until` once the item has its payload */
+    int64_t wanted; /* `until` once the item has its payload and is not sealed */
+    bool sealed;    /* its commit is under way: it does not time out */
     bool extended;  /* by its handler: that limit stands */
     size_t at;      /* in hk_core.order */
 } hk_place;
@@ -143,6 +145,8 @@ struct hk_core {
     int64_t soonest; /* end of a lease; -1 = none has one */
     uint64_t token;
     hk_item *all;
+    hk_item **index; /* all of them by sequence: buckets, a power of two */
+    size_t n_index;
     hk_list open; /* read, neither settled nor in the ledger; ascending */
     hk_list dead; /* DEAD */
     size_t n_items, n_memory, n_deferred;
@@ -171,6 +175,12 @@ void hk_item_close(hk_core *c, hk_item *item); /* off it: settled, or in the led
 void hk_item_row(hk_core *c, hk_item *item);   /* it has a row from now on */
 void hk_item_dirty(hk_core *c, hk_item *item);
 
+/* index.c */
+bool hk_index_reserve(hk_core *c, size_t n); /* for n items; false: memory is out */
+void hk_index_add(hk_core *c, hk_item *item);
+void hk_index_remove(hk_core *c, const hk_item *item);
+hk_item *hk_index_find(const hk_core *c, uint64_t seq); /* one that is not GONE, or NULL */
+
 /* lane.c */
 hk_lane *hk_lane_find(const hk_core *c, const char *key);
 hk_lane *hk_lane_take(hk_core *c, const char *key); /* makes it if need be; NULL = no memory */
@@ -193,7 +203,8 @@ hk_item *hk_lease_item(const hk_core *c, hk_lease lease); /* NULL = stale */
 void hk_lease_end(hk_core *c, hk_lease lease);
 
 /* load.c */
-bool hk_past_has(hk_core *c, uint64_t seq); /* settled, or with a row, before this run */
+bool hk_past_has(hk_core *c, uint64_t seq);         /* settled, or with a row, before this run */
+bool hk_past_knows(const hk_core *c, uint64_t seq); /* the same, of any place, by a search */
 void hk_past_lend(hk_core *c, hk_item *item);
 void hk_past_reach(hk_core *c, uint64_t upto); /* everything up to there was read */
 void hk_past_forget(hk_core *c, uint64_t seq); /* its row is none to be dropped */

@@ -68,12 +68,9 @@ static void ack(hk_core *c, hk_item *item)
         hk_item_free(c, item);
 }
 
-static void retry(hk_core *c, hk_item *item, int64_t delay_ns, hk_now now)
+/* It comes again when the delay is over, and so does its lane. */
+static void wait_in_ledger(hk_core *c, hk_item *item, int64_t delay, hk_now now)
 {
-    int64_t delay = delay_ns >= 0 ? delay_ns
-                                  : hk_backoff(c->opts.retry_delay_ns,
-                                               c->opts.retry_max_ns * (HK_BUG(13) ? 2 : 1),
-                                               item->attempts, &c->rng);
     item->due = hk_later(now.mono, delay);
     item->due_wall = hk_later(now.wall, delay);
     hk_item_drop_payload(c, item);
@@ -84,6 +81,15 @@ static void retry(hk_core *c, hk_item *item, int64_t delay_ns, hk_now now)
     if (!HK_BUG(38))
         defer_behind(c, item);
     c->urgent |= !HK_BUG(4);
+}
+
+static void retry(hk_core *c, hk_item *item, int64_t delay_ns, hk_now now)
+{
+    int64_t delay = delay_ns >= 0 ? delay_ns
+                                  : hk_backoff(c->opts.retry_delay_ns,
+                                               c->opts.retry_max_ns * (HK_BUG(13) ? 2 : 1),
+                                               item->attempts, &c->rng);
+    wait_in_ledger(c, item, delay, now);
 }
 
 void hk_core_give_up(hk_core *c, hk_item *item, const char *reason, hk_now now)
@@ -102,16 +108,26 @@ void hk_core_give_up(hk_core *c, hk_item *item, const char *reason, hk_now now)
     c->urgent |= !HK_BUG(36);
 }
 
-static hark_verdict fail_attempt(hk_core *c, hk_item *item, hark_verdict verdict,
-                                 const char *outcome, int64_t delay_ns, const char *error,
-                                 hk_now now)
+static void set_error(hk_item *item, const char *error)
+{
+    free(item->error);
+    item->error = hk_strdup(error);
+}
+
+static void count_attempt(hk_item *item, const char *outcome, const char *error, hk_now now)
 {
     item->attempts += !(HK_BUG(5) && outcome[0] == 't');
     item->ended_wall = now.wall;
     item->outcome = outcome;
     item->attempted = true;
-    free(item->error);
-    item->error = hk_strdup(error);
+    set_error(item, error);
+}
+
+static hark_verdict fail_attempt(hk_core *c, hk_item *item, hark_verdict verdict,
+                                 const char *outcome, int64_t delay_ns, const char *error,
+                                 hk_now now)
+{
+    count_attempt(item, outcome, error, now);
     bool last = c->opts.max_attempts >= 0 && item->attempts >= c->opts.max_attempts + HK_BUG(22);
     if (verdict == HARK_RETRY && !last) {
         retry(c, item, delay_ns, now);
@@ -139,17 +155,65 @@ hark_err hk_core_settle(hk_core *c, hk_lease lease, hark_verdict verdict, int64_
     return HARK_OK;
 }
 
+/* The store has a row that tells so, whether or not the item had one. */
+hark_err hk_core_acked(hk_core *c, hk_lease lease)
+{
+    hk_item *item = hk_lease_item(c, lease);
+    if (!item)
+        return HARK_ESTALE;
+    hk_lease_end(c, lease);
+    item->marked |= !HK_BUG(45);
+    ack(c, item);
+    return HARK_OK;
+}
+
+/* No handler had it: it is as if it had not been started. */
+static void never_ran(hk_core *c, hk_item *item)
+{
+    if (!item->attempts && !item->crashes && !item->interruptions)
+        item->first_wall = 0;
+    hk_rerun_undo(&c->rerun, item->seq);
+}
+
 void hk_core_unstart(hk_core *c, hk_lease lease)
 {
     hk_item *item = hk_lease_item(c, lease);
     if (!item)
         return;
     hk_lease_end(c, lease);
-    if (!item->attempts && !item->crashes && !item->interruptions)
-        item->first_wall = 0;
+    never_ran(c, item);
     item->attempts += HK_BUG(17);
-    hk_rerun_undo(&c->rerun, item->seq);
     hk_core_ready(c, item);
+}
+
+hark_err hk_core_postpone(hk_core *c, hk_lease lease, int64_t delay_ns, const char *error,
+                          hk_now now)
+{
+    hk_item *item = hk_lease_item(c, lease);
+    if (!item)
+        return HARK_ESTALE;
+    assert(delay_ns >= 0);
+    hk_lease_end(c, lease);
+    if (!HK_BUG(55))
+        never_ran(c, item);
+    set_error(item, error);
+    item->attempts += HK_BUG(48);
+    wait_in_ledger(c, item, delay_ns, now);
+    return HARK_OK;
+}
+
+hark_err hk_core_bury(hk_core *c, hk_lease lease, const char *reason, const char *error, hk_now now)
+{
+    hk_item *item = hk_lease_item(c, lease);
+    if (!item)
+        return HARK_ESTALE;
+    hk_lease_end(c, lease);
+    count_attempt(item, reason, error, now);
+    item->attempts -= HK_BUG(53);
+    if (HK_BUG(49))
+        item->attempted = false;
+    hk_core_give_up(c, item, reason, now);
+    return HARK_OK;
 }
 
 bool hk_core_expire(hk_core *c, hk_now now, hk_lease *ret_lease, uint64_t *ret_seq,

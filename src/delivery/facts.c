@@ -31,6 +31,7 @@ static void facts_retry(const hk_core *c, hk_core_facts *ret)
     ret->retry_due = item->due;
     ret->retry_first_wall = item->first_wall;
     ret->retry_key = key_of(item);
+    ret->retry_error = item->error;
     ret->retry_attempts = item->attempts;
 }
 

@@ -95,7 +95,7 @@ hk_item *hk_item_new(hk_core *c, uint64_t seq)
     /* Whatever becomes of the item later needs no memory then. */
     if (!hk_heap_reserve(&c->ready, c->n_items + 1) ||
         !hk_heap_reserve(&c->paced, c->n_items + 1) ||
-        !hk_heap_reserve(&c->waiting, c->n_items + 1))
+        !hk_heap_reserve(&c->waiting, c->n_items + 1) || !hk_index_reserve(c, c->n_items + 1))
         return NULL;
     hk_item *item = calloc(1, sizeof *item);
     if (!item)
@@ -106,12 +106,14 @@ hk_item *hk_item_new(hk_core *c, uint64_t seq)
         c->all->all_prev = item;
     c->all = item;
     c->n_items++;
+    hk_index_add(c, item);
     return item;
 }
 
 void hk_item_free(hk_core *c, hk_item *item)
 {
     hk_item_drop_payload(c, item);
+    hk_index_remove(c, item);
     if (item->all_prev)
         item->all_prev->all_next = item->all_next;
     else

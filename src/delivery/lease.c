@@ -28,12 +28,13 @@ static void find_soonest(hk_core *c)
     }
 }
 
-/* It does not run before the bytes are there: a dead letter would have none. */
+/* It does not run before the bytes are there: a dead letter would have none. Nor while its commit is
+ * under way: it may be settled already. */
 static void set_until(hk_core *c, hk_place *p, int64_t until)
 {
     int64_t old = p->until;
     p->wanted = until;
-    if (until < 0 || !p->item || !p->item->payload)
+    if (until < 0 || !p->item || !p->item->payload || p->sealed)
         until = -1;
     p->until = until;
     if (old >= 0 && old == c->soonest)
@@ -48,7 +49,7 @@ hk_lease hk_lease_begin(hk_core *c, hk_item *item, int64_t until)
     size_t place = c->order[c->n_running++];
     c->places[place].item = item;
     c->places[place].token = ++c->token;
-    c->places[place].extended = false;
+    c->places[place].extended = c->places[place].sealed = false;
     c->places[place].until = -1;
     set_until(c, &c->places[place], until);
     return (hk_lease){.place = place, .token = c->token};
@@ -79,6 +80,8 @@ hark_err hk_core_extend(hk_core *c, hk_lease lease, int64_t until)
     if (!hk_lease_item(c, lease))
         return HARK_ESTALE;
     c->places[lease.place].extended = true;
+    if (HK_BUG(56))
+        c->places[lease.place].sealed = false;
     if (!HK_BUG(24))
         set_until(c, &c->places[lease.place], until);
     return HARK_OK;
@@ -88,6 +91,25 @@ void hk_core_keep(hk_core *c, hk_lease lease, int64_t until)
 {
     if (hk_lease_item(c, lease) && !c->places[lease.place].extended)
         set_until(c, &c->places[lease.place], until);
+}
+
+hark_err hk_core_seal(hk_core *c, hk_lease lease)
+{
+    if (!hk_lease_item(c, lease) || c->places[lease.place].sealed)
+        return HARK_ESTALE;
+    hk_place *p = &c->places[lease.place];
+    p->sealed = !HK_BUG(46);
+    set_until(c, p, p->wanted);
+    return HARK_OK;
+}
+
+void hk_core_unseal(hk_core *c, hk_lease lease)
+{
+    if (!hk_lease_item(c, lease))
+        return;
+    hk_place *p = &c->places[lease.place];
+    p->sealed = false;
+    set_until(c, p, HK_BUG(47) ? -1 : p->wanted);
 }
 
 hark_err hk_core_payload_set(hk_core *c, hk_lease lease, void *payload)

@@ -47,6 +47,41 @@ bool hk_past_has(hk_core *c, uint64_t seq)
            (p->at_rows < p->n_rows && p->rows[p->at_rows] == seq);
 }
 
+/* Of things in ascending order, how many lie before `seq`. */
+static size_t ranges_before(const hk_past *p, uint64_t seq)
+{
+    size_t from = 0, to = p->n_settled;
+    while (from < to) {
+        size_t mid = from + (to - from) / 2;
+        if (p->settled[mid].last < seq)
+            from = mid + 1;
+        else
+            to = mid;
+    }
+    return from;
+}
+
+static size_t rows_before(const hk_past *p, uint64_t seq)
+{
+    size_t from = 0, to = p->n_rows;
+    while (from < to) {
+        size_t mid = from + (to - from) / 2;
+        if (p->rows[mid] < seq)
+            from = mid + 1;
+        else
+            to = mid;
+    }
+    return from;
+}
+
+bool hk_past_knows(const hk_core *c, uint64_t seq)
+{
+    const hk_past *p = &c->past;
+    size_t range = ranges_before(p, seq), row = rows_before(p, seq);
+    return (range < p->n_settled && p->settled[range].first <= seq && !HK_BUG(58)) ||
+           (row < p->n_rows && p->rows[row] == seq);
+}
+
 static void stale(hk_core *c, uint64_t seq)
 {
     c->past.stale[c->past.n_stale++] = seq;

@@ -6,6 +6,7 @@
 #include "base/base.h"
 
 #include <hark/event.h>
+#include <hark/json.h>
 #include <hark/store.h>
 
 /* Flags of hk_event_make. */
@@ -91,6 +92,68 @@ static inline bool hk_type_separator(char c)
 {
     return c == ':' || c == '.' || c == '/';
 }
+
+/* ---- versions of data: what the program knows of them (upcast.c)
+ * ------------------------------------------------ */
+
+struct hark_upcast; /* <hark/versions.h> */
+
+/* An upcaster. */
+typedef struct hk_step {
+    int64_t from, to;
+    hark_err (*fn)(const hark_event *event, struct hark_upcast *out, void *ud);
+    void *ud;
+    void (*free_ud)(void *ud);
+} hk_step;
+
+/* A registered version of a type. */
+typedef struct hk_shape {
+    int64_t version;
+    const hark_json_table *table;
+} hk_shape;
+
+/* What is known of one type; never changed. Both lists are in order of version; of the steps each
+ * begins where the one before it ends. */
+typedef struct hk_known {
+    const struct hk_known *next; /* another type's, or what was known of this one before */
+    uint64_t hash;
+    const char *type;
+    const hk_step *steps;
+    size_t n_steps;
+    const hk_shape *shapes;
+    size_t n_shapes;
+} hk_known;
+
+/* What is known of all types; never changed: adding makes another one, which takes over the one that
+ * it was made from (NULL = the first), so that readers of that one may go on. When adding fails, it is
+ * as it was. Errors: those of hark_upcaster_add and hark_type_add that concern what is added. */
+typedef struct hk_chains hk_chains;
+hark_err hk_chains_add_step(hk_chains *v, const char *type, const hk_step *step, hk_chains **ret,
+                            hark_errinfo *ei);
+hark_err hk_chains_add_shape(hk_chains *v, const char *type, const hk_shape *shape, hk_chains **ret,
+                             hark_errinfo *ei);
+void hk_chains_free(hk_chains *v); /* calls free_ud of each step; NULL is fine */
+/* NULL: nothing is known of this type. */
+const hk_known *hk_chains_find(const hk_chains *v, const char *type, size_t len);
+/* The newest version known: the end of the chain or the highest one registered; 0 = k is NULL. */
+int64_t hk_known_newest(const hk_known *k);
+const hark_json_table *hk_known_table(const hk_known *k, int64_t version); /* or NULL */
+
+/* How a stored version comes to be the one that is wanted. */
+typedef enum hk_fit {
+    HK_FIT_STORED, /* it is that one, or is wanted as it is */
+    HK_FIT_STEPS,  /* by these steps */
+    HK_FIT_NEWER,  /* it is newer */
+    HK_FIT_NONE    /* no steps lead there: `ei` says what is missing */
+} hk_fit;
+typedef struct hk_upcast_path {
+    const hk_step *steps;
+    size_t n;
+    int64_t to; /* 0 = as it is stored */
+} hk_upcast_path;
+/* `wanted` as `dataversion` in hark_sub_opts. */
+hk_fit hk_known_plan(const hk_known *k, int64_t stored, int64_t wanted, hk_upcast_path *ret,
+                     hark_errinfo *ei);
 
 /* ---- attribute rules (CloudEvents 1.0.2 section 3)
  * ------------------------------------------------ */

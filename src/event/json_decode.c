@@ -253,38 +253,6 @@ static hark_err take_extensions(doc *d, hark_ext *ret, hark_errinfo *ei)
 
 /* ---- data ------------------------------------------------------------------------------------ */
 
-static int base64_digit(char c)
-{
-    if (c >= 'A' && c <= 'Z')
-        return c - 'A';
-    if (c >= 'a' && c <= 'z')
-        return c - 'a' + 26;
-    if (c >= '0' && c <= '9')
-        return c - '0' + 52;
-    return c == '+' ? 62 : c == '/' ? 63 : -1;
-}
-
-/* Strict RFC 4648 section 4, in place. Returns the place of the fault, `len` when there is none. */
-static size_t base64_decode(char *s, size_t len, size_t *ret_len)
-{
-    size_t pad = len >= 1 && s[len - 1] == '=' ? len >= 2 && s[len - 2] == '=' ? 2 : 1 : 0;
-    unsigned bits = 0;
-    char *to = s;
-    for (size_t i = 0; i < len - pad; i++) {
-        int digit = base64_digit(s[i]);
-        if (digit < 0)
-            return i;
-        bits = bits << 6 | (unsigned)digit;
-        if (i % 4 != 0)
-            *to++ = (char)(bits >> (6 - 2 * (i % 4)) & 0xFF);
-    }
-    unsigned unused = pad == 2 ? bits & 15 : pad == 1 ? bits & 3 : 0;
-    if (len % 4 != 0 || unused)
-        return len - pad - (len > pad); /* of the last digit: it is cut off or says too much */
-    *ret_len = (size_t)(to - s);
-    return len;
-}
-
 static hark_err take_base64(doc *d, hark_event_spec *spec, hark_errinfo *ei)
 {
     if (d->data_base64.kind != HK_JSON_STRING)
@@ -293,7 +261,7 @@ static hark_err take_base64(doc *d, hark_event_spec *spec, hark_errinfo *ei)
     char *s = d->to;
     size_t len;
     (void)put_text(d, d->data_base64, &len);
-    size_t fault = base64_decode(s, len, &spec->data_len);
+    size_t fault = hk_base64_decode(s, len, s, &spec->data_len);
     if (fault != len)
         return hk_fail(ei, HARK_ESCHEMA,
                        "data_base64 is not base64 at character %zu of %zu; it must follow RFC 4648 "

@@ -97,29 +97,6 @@ static bool is_text(const char *type)
     return text && !other_charset(type);
 }
 
-static void add_base64(hk_buf *b, const unsigned char *p, size_t len)
-{
-    static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    if (!hk_buf_reserve(b, len / 3 * 4 + 4))
-        return;
-    char *to = b->data + b->len;
-    for (; len >= 3; len -= 3, p += 3) {
-        *to++ = digits[p[0] >> 2];
-        *to++ = digits[(p[0] & 3) << 4 | p[1] >> 4];
-        *to++ = digits[(p[1] & 15) << 2 | p[2] >> 6];
-        *to++ = digits[p[2] & 63];
-    }
-    if (len) {
-        unsigned second = len == 2 ? p[1] : 0;
-        *to++ = digits[p[0] >> 2];
-        *to++ = digits[(p[0] & 3u) << 4 | second >> 4];
-        *to++ = len == 2 ? digits[(second & 15) << 2] : '=';
-        *to++ = '=';
-    }
-    *to = '\0';
-    b->len = (size_t)(to - b->data);
-}
-
 static void add_data(hk_buf *b, const hark_event *e)
 {
     size_t len;
@@ -137,7 +114,7 @@ static void add_data(hk_buf *b, const hark_event *e)
     } else {
         add_name(b, "data_base64");
         hk_buf_addc(b, '"');
-        add_base64(b, data, len);
+        hk_buf_add_base64(b, data, len);
         hk_buf_addc(b, '"');
     }
 }

@@ -23,6 +23,7 @@
 
 typedef struct hk_loop hk_loop;
 typedef struct hk_conn hk_conn;
+typedef struct hk_keyed hk_keyed;
 
 /* ---- arena: memory of one request ---------------------------------------------------------- */
 
@@ -280,14 +281,19 @@ struct hark_ctx {
     struct sockaddr_in6 peer; /* or sockaddr_in, by family */
     int64_t started_ns, started_mono_ns;
     bool deferred;
+    hark_http_fn go_on; /* what the holder gave back: where the chain goes on, or NULL */
+    void *go_on_ud;
     hark_err err;        /* what the handler returned */
     hark_err resume_err; /* what the holder gave back */
     hark_err pub_err;    /* of the first publish that failed */
     hark_err kept;       /* of composing calls */
     size_t open_pubs;
+    uint64_t published; /* highest sequence that it has published; 0 = none */
     char *detail;
     hark_err detail_of;
     const char *faults; /* JSON of `errors` */
+    hk_keyed *keyed;    /* hark_idempotency: the request carries a key; NULL = it does not */
+    bool whole; /* hark_idempotency: a reply that is not to be stored undoes its transaction */
     hk_reply reply;
     hk_out_header *out_headers;
     hk_hook *reply_hooks, *done_hooks;
@@ -303,18 +309,23 @@ static inline bool hk_ctx_held(const hark_ctx *c)
 
 /* life (request.c) */
 hark_ctx *hk_ctx_new(hk_conn *k);
-void hk_ctx_run(hark_ctx *c);    /* runs the chain, here or on a worker */
+void hk_ctx_run(hark_ctx *c);    /* starts the chain, here or on a worker */
+void hk_ctx_go_on(hark_ctx *c);  /* goes on with it where it was suspended */
 void hk_ctx_chain(hark_ctx *c);  /* the chain itself */
 void hk_ctx_settle(hark_ctx *c); /* loop: sends the reply if nothing is open any more */
 void hk_ctx_done(hark_ctx *c, bool complete); /* loop: the connection is done with it */
 void hk_ctx_refuse(hark_ctx *c, int status, const char *why); /* loop: before any handler */
 void hk_ctx_expire(hark_ctx *c); /* loop: answers in the handler's place */
 void hk_ctx_detach(hark_ctx *c);
+void hk_ctx_compose(hark_ctx *c); /* errors become the reply */
 void hk_ctx_free_all(hk_loop *l);
 
 /* publishing (publish.c) */
 void hk_pub_apply(hark_ctx *c, hk_pub *p);
 void hk_ctx_resumed(hk_loop *l, hk_mail *m);
+/* It has published: its reply says so in Hark-Seq. */
+void hk_ctx_published(hark_ctx *c, const hark_receipt *receipt);
+void hk_ctx_say_published(hark_ctx *c); /* sets that header, if there is something to say */
 
 /* reply (reply.c, problem.c) */
 struct MHD_Response *hk_reply_make(hark_ctx *c);

@@ -32,6 +32,8 @@ const char *hk_status_text(int status)
         return "Unsupported Media Type";
     case 422:
         return "Unprocessable Content";
+    case 424:
+        return "Failed Dependency";
     case 429:
         return "Too Many Requests";
     case 431:

@@ -2,9 +2,25 @@
  * and travels to the request's loop; if the context is held by a worker or a deferred holder then,
  * it waits until it is given back. */
 #include "http/http_i.h"
+#include "http/keyed_i.h"
 
 #include <stdlib.h>
 #include <string.h>
+
+void hk_ctx_published(hark_ctx *c, const hark_receipt *receipt)
+{
+    if (receipt->sequence > c->published)
+        c->published = receipt->sequence;
+}
+
+void hk_ctx_say_published(hark_ctx *c)
+{
+    char cursor[HARK_CURSOR_TEXT];
+    if (!c->published)
+        return;
+    hark_cursor_format(hark_ctx_bus(c), c->published, cursor);
+    (void)hark_ctx_set_header(c, "Hark-Seq", cursor);
+}
 
 /* The outcome of a publish takes effect: on the loop, or in the call itself with `memory:`. */
 void hk_pub_apply(hark_ctx *c, hk_pub *p)
@@ -12,6 +28,8 @@ void hk_pub_apply(hark_ctx *c, hk_pub *p)
     c->open_pubs--;
     if (c->loop->dead)
         return;
+    if (!p->err)
+        hk_ctx_published(c, &p->receipt);
     if (p->fn) {
         hark_err err = p->fn(c, p->err, p->err ? NULL : &p->receipt, p->ud);
         if (err && !c->err)
@@ -80,6 +98,8 @@ hark_err hark_ctx_publish_then(hark_ctx *c, const hark_event_spec *spec, hark_ct
                                void *ud)
 {
     hark_event_spec full;
+    if (c->keyed)
+        return hk_keyed_refuse(c);
     if (!c->app->has_bus)
         return hark_ctx_fail(c, HARK_ENOTSUP, "the app has no bus to publish on");
     hark_err err = take_spec(c, spec, &full);
@@ -139,6 +159,10 @@ void hk_ctx_resumed(hk_loop *l, hk_mail *m)
     }
     c->deferred = false;
     c->away = false;
+    if (c->go_on && !c->detached && !c->err) {
+        hk_ctx_go_on(c);
+        return;
+    }
     if (c->resume_err && !c->err)
         c->err = c->resume_err;
     hk_ctx_settle(c);
@@ -147,5 +171,18 @@ void hk_ctx_resumed(hk_loop *l, hk_mail *m)
 void hark_ctx_resume(hark_ctx *c, hark_err err)
 {
     c->resume_err = err;
+    hk_loop_post(c->loop, &c->resume_mail);
+}
+
+static hark_err next_station(hark_ctx *c, void *ud)
+{
+    (void)ud;
+    return hark_ctx_next(c);
+}
+
+void hark_ctx_continue(hark_ctx *c, hark_http_fn fn, void *ud)
+{
+    c->go_on = fn ? fn : next_station;
+    c->go_on_ud = ud;
     hk_loop_post(c->loop, &c->resume_mail);
 }

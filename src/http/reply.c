@@ -1,6 +1,7 @@
 /* Composing a reply, and handing it to libmicrohttpd. The last reply set counts. Bodies live in the
  * request's memory until the last byte is sent, so they are copied once at most. */
 #include "http/http_i.h"
+#include "http/keyed_i.h"
 
 #include <fcntl.h>
 #include <stdlib.h>
@@ -162,6 +163,50 @@ hark_err hark_ctx_set_header(hark_ctx *c, const char *name, const char *value)
 hark_err hark_ctx_add_header(hark_ctx *c, const char *name, const char *value)
 {
     return put_header(c, name, value, false);
+}
+
+/* Headers are only ever added at the end, or get another value. */
+struct hk_noted {
+    size_t n;
+    struct {
+        hk_out_header *header;
+        const char *value;
+    } at[];
+};
+
+hk_noted *hk_headers_note(hark_ctx *c)
+{
+    size_t n = 0;
+    for (const hk_out_header *h = c->out_headers; h; h = h->next)
+        n++;
+    hk_noted *was = hk_arena_alloc(&c->arena, sizeof *was + n * sizeof was->at[0]);
+    if (!was)
+        return NULL;
+    was->n = n;
+    n = 0;
+    for (hk_out_header *h = c->out_headers; h; h = h->next) {
+        was->at[n].header = h;
+        was->at[n++].value = h->value;
+    }
+    return was;
+}
+
+void hk_headers_back(hark_ctx *c, const hk_noted *was)
+{
+    for (size_t i = 0; i < was->n; i++)
+        was->at[i].header->value = was->at[i].value;
+    if (was->n)
+        was->at[was->n - 1].header->next = NULL;
+    else
+        c->out_headers = NULL;
+}
+
+bool hk_headers_noted(const hk_noted *was, const hk_out_header *h)
+{
+    for (size_t i = 0; i < was->n; i++)
+        if (was->at[i].header == h)
+            return was->at[i].value == h->value;
+    return false;
 }
 
 /* ---- to libmicrohttpd ---- */

@@ -2,6 +2,7 @@
  * connection's loop but the chain of a blocking route. A context ends when both the connection and
  * everybody who may still call in (worker, holder, receipts) are done with it. */
 #include "http/http_i.h"
+#include "http/keyed_i.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -167,6 +168,7 @@ static void give(hark_ctx *c, struct MHD_Response *r, int status, uint64_t bytes
 
 static void send_reply(hark_ctx *c)
 {
+    hk_ctx_say_published(c);
     for (hk_hook *h = c->reply_hooks; h; h = h->next)
         h->reply(c, c->reply.status, h->ud);
     if (c->loop->stopping)
@@ -186,18 +188,26 @@ static hark_err verdict(const hark_ctx *c)
     return c->reply.status ? HARK_OK : HARK_EINTERNAL;
 }
 
-static void finish(hark_ctx *c)
+void hk_ctx_compose(hark_ctx *c)
 {
-    if (c->detached) {
-        if (!c->conn)
-            release(c);
-        return;
-    }
     hark_err err = verdict(c);
     if (err == HARK_EINTERNAL && !c->detail)
         (void)hark_ctx_fail(c, err, "no reply was set for %s %s", c->method, hark_ctx_route(c));
     if (err)
         hk_problem_for(c, err);
+    c->err = c->pub_err = c->kept = HARK_OK;
+}
+
+static void finish(hark_ctx *c)
+{
+    if (c->keyed && hk_keyed_holds(c))
+        return;
+    if (c->detached) {
+        if (!c->conn)
+            release(c);
+        return;
+    }
+    hk_ctx_compose(c);
     send_reply(c);
 }
 
@@ -238,13 +248,13 @@ hark_err hark_ctx_next(hark_ctx *c)
 
 void hk_ctx_chain(hark_ctx *c)
 {
-    c->err = hark_ctx_next(c);
+    hark_http_fn fn = c->go_on;
+    c->go_on = NULL;
+    c->err = fn ? fn(c, c->go_on_ud) : hark_ctx_next(c);
 }
 
-void hk_ctx_run(hark_ctx *c)
+void hk_ctx_go_on(hark_ctx *c)
 {
-    c->ran = true;
-    hk_conn_stage(c->conn, HK_STAGE_RUN, 0);
     if (c->route && c->route->blocking) {
         c->on_worker = true;
         if (hk_workers_push(&c->app->workers, c))
@@ -256,6 +266,13 @@ void hk_ctx_run(hark_ctx *c)
         c->away = c->deferred;
     }
     hk_ctx_settle(c);
+}
+
+void hk_ctx_run(hark_ctx *c)
+{
+    c->ran = true;
+    hk_conn_stage(c->conn, HK_STAGE_RUN, 0);
+    hk_ctx_go_on(c);
 }
 
 static void on_work_done(hk_loop *l, hk_mail *m)

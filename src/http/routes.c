@@ -1,6 +1,7 @@
 /* Setting an app up: groups, middleware and routes, and their fixing into chains at the start. The
  * first fault is kept, so that a program may leave the results of these calls unread. */
 #include "http/http_i.h"
+#include "http/keyed_i.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -43,6 +44,12 @@ hark_err hark_group_use(hark_group *g, hark_middleware mw)
                      mw.text[0]        ? mw.text
                      : g->app->started ? "middleware was added to a running app"
                                        : "a middleware without a function");
+    }
+    hark_errinfo ei = {0};
+    hark_err err = hk_keyed_check(g->app, &mw, &ei);
+    if (err) {
+        drop_ud(&mw);
+        return hk_app_fault(g->app, err, &ei);
     }
     hk_mw *m = calloc(1, sizeof *m);
     if (!m) {

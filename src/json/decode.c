@@ -59,8 +59,10 @@ static void decode_null(const hark_json_field *f, char *base)
     bool *has = hk_json_has(f, base);
     if (has != NULL)
         *has = false;
-    if (f->type == HARK_JSON_T_STR)
+    if (f->type == HARK_JSON_T_STR || f->type == HARK_JSON_T_BYTES)
         *hk_json_pointer(f, base) = NULL;
+    if (f->type == HARK_JSON_T_BYTES)
+        *hk_json_counter(f, base) = 0;
     if (f->type != HARK_JSON_T_LIST)
         return;
     *hk_json_counter(f, base) = 0;

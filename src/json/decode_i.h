@@ -1,5 +1,5 @@
-/* The two halves of decoding: walking objects and lists (decode.c) and taking single values
- * (take.c). */
+/* The parts of decoding: walking objects and lists (decode.c) and taking single values (take.c,
+ * take_exact.c). */
 #ifndef HK_JSON_DECODE_I_H
 #define HK_JSON_DECODE_I_H
 
@@ -24,6 +24,14 @@ void hk_json_decoder_refuse(hk_json_decoder *d, const hk_json_path *at, hk_json_
 /* The same with words for the value itself: "is 5.5", "is an object". */
 void hk_json_decoder_refuse_value(hk_json_decoder *d, const hk_json_path *at, hk_json_slice value,
                                   const hark_json_field *field, const char *rule);
+
+/* Take a string, or a number, of which they find that it fits (take_exact.c). */
+void hk_json_take_time(hk_json_decoder *d, const hk_json_path *at, const hark_json_field *field,
+                       hk_json_slice value, char *member);
+void hk_json_take_decimal(hk_json_decoder *d, const hk_json_path *at, const hark_json_field *field,
+                          hk_json_slice value, char *member);
+void hk_json_take_bytes(hk_json_decoder *d, const hk_json_path *at, const hark_json_field *field,
+                        hk_json_slice value, char *base);
 
 /* Takes a value that is neither object nor list into its member of the struct at `base`. */
 void hk_json_take(hk_json_decoder *d, const hk_json_path *at, const hark_json_field *field,

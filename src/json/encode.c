@@ -106,6 +106,34 @@ static void encode_enum(encoder *e, const hk_json_path *at, const hark_json_fiel
     refuse(e, at, f, "is %d", value);
 }
 
+static void encode_time(encoder *e, const hk_json_path *at, const hark_json_field *f,
+                        const char *member)
+{
+    int64_t lo, hi, value = load_int(member, f->size);
+    char text[HK_RFC3339_MAX];
+    size_t len = hk_json_time_text(value, text);
+    hk_json_int_bounds(f, &lo, &hi);
+    if (value < lo || value > hi)
+        refuse(e, at, f, "is %s", text);
+    else
+        hk_buf_add_json_string(&e->out, text, len);
+}
+
+static void encode_decimal(encoder *e, const hk_json_path *at, const hark_json_field *f,
+                           const char *member)
+{
+    int64_t lo, hi, value = load_int(member, f->size);
+    size_t start = e->out.len;
+    hk_json_int_bounds(f, &lo, &hi);
+    if (f->as_text)
+        hk_buf_addc(&e->out, '"');
+    hk_json_add_decimal(&e->out, value, f->digits);
+    if (f->as_text)
+        hk_buf_addc(&e->out, '"');
+    if ((value < lo || value > hi) && !e->out.failed)
+        refuse(e, at, f, "is %s", e->out.data + start);
+}
+
 /* ---- strings and raw values ------------------------------------------------------------------ */
 
 static size_t count_chars(const char *s, size_t len)
@@ -145,6 +173,23 @@ static void encode_chars(encoder *e, const hk_json_path *at, const hark_json_fie
         refuse(e, at, f, "has no end");
     else
         encode_text(e, at, f, member, (size_t)(end - member));
+}
+
+static void encode_bytes(encoder *e, const hk_json_path *at, const hark_json_field *f, char *base)
+{
+    const char *bytes = *hk_json_pointer(f, base);
+    size_t len = *hk_json_counter(f, base);
+    if (bytes == NULL) {
+        refuse(e, at, f, "is NULL and has %zu bytes", len);
+        return;
+    }
+    if (!hk_json_length_fits(f, len)) {
+        refuse(e, at, f, "has %zu bytes", len);
+        return;
+    }
+    hk_buf_addc(&e->out, '"');
+    hk_buf_add_base64(&e->out, bytes, len);
+    hk_buf_addc(&e->out, '"');
 }
 
 /* Raw text is checked, so that nothing that is not JSON leaves, and counts in the depth. */
@@ -208,6 +253,8 @@ static bool is_forbidden_zero(const hark_json_field *f, char *base)
     switch (f->type) {
     case HARK_JSON_T_INT:
     case HARK_JSON_T_UINT:
+    case HARK_JSON_T_TIME:
+    case HARK_JSON_T_DECIMAL:
         if (load_int(member, f->size) != 0)
             return false;
         return (f->has_min && f->min_real > 0) || (f->has_max && f->max_real < 0);
@@ -235,6 +282,8 @@ static bool is_there(const hark_json_field *f, char *base)
         return false;
     if (pointer)
         return *hk_json_pointer(f, base) != NULL;
+    if (f->type == HARK_JSON_T_BYTES) /* some that are nowhere are a mistake, see encode_bytes */
+        return *hk_json_pointer(f, base) != NULL || *hk_json_counter(f, base) > 0;
     return has != NULL || f->required || !is_forbidden_zero(f, base);
 }
 
@@ -283,6 +332,15 @@ static void encode_value(encoder *e, const hk_json_path *at, const hark_json_fie
         break;
     case HARK_JSON_T_ENUM:
         encode_enum(e, at, f, member);
+        break;
+    case HARK_JSON_T_TIME:
+        encode_time(e, at, f, member);
+        break;
+    case HARK_JSON_T_BYTES:
+        encode_bytes(e, at, f, base);
+        break;
+    case HARK_JSON_T_DECIMAL:
+        encode_decimal(e, at, f, member);
         break;
     case HARK_JSON_T_RAW:
         encode_raw(e, at, f, base);

@@ -152,6 +152,10 @@ bool hk_json_equals(hk_json_slice string, const char *text);
  * a fraction, or a value that does not fit, is HARK_ESCHEMA and never wrapped or rounded. */
 hark_err hk_json_int64(hk_json_slice number, int64_t *ret) HARK_MUST;
 hark_err hk_json_uint64(hk_json_slice number, uint64_t *ret) HARK_MUST;
+/* The same in units of 10^-digits (0 to 18): with 2 digits 12.3 is 1230; 12.345 does not fit. */
+hark_err hk_json_decimal(hk_json_slice number, int digits, int64_t *ret) HARK_MUST;
+/* Appends it with all its digits: 12.30; an integer when there are none. */
+void hk_json_add_decimal(hk_buf *buf, int64_t units, int digits);
 /* The nearest double, in every locale. Beyond the range (1e400) HARK_ESCHEMA; 1e-400 is 0. */
 hark_err hk_json_double(hk_json_slice number, double *ret) HARK_MUST;
 /* Appends a double with the fewest digits (up to 17) that read back the same; layout as

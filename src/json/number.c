@@ -125,13 +125,20 @@ static bool read_whole(hk_json_slice number, bool *ret_negative, uint64_t *ret)
     return decimal_whole(&d, ret);
 }
 
+static bool to_signed(bool negative, uint64_t value, int64_t *ret)
+{
+    if (value > (uint64_t)INT64_MAX + negative)
+        return false;
+    *ret = negative ? (int64_t)(0 - value) : (int64_t)value;
+    return true;
+}
+
 hark_err hk_json_int64(hk_json_slice number, int64_t *ret)
 {
     bool negative;
     uint64_t value;
-    if (!read_whole(number, &negative, &value) || value > (uint64_t)INT64_MAX + negative)
+    if (!read_whole(number, &negative, &value) || !to_signed(negative, value, ret))
         return HARK_ESCHEMA;
-    *ret = negative ? (int64_t)(0 - value) : (int64_t)value;
     return HARK_OK;
 }
 
@@ -142,6 +149,19 @@ hark_err hk_json_uint64(hk_json_slice number, uint64_t *ret)
     if (!read_whole(number, &negative, &value) || (negative && value != 0))
         return HARK_ESCHEMA;
     *ret = value;
+    return HARK_OK;
+}
+
+hark_err hk_json_decimal(hk_json_slice number, int digits, int64_t *ret)
+{
+    uint64_t value;
+    decimal d;
+    if (number.kind != HK_JSON_NUMBER)
+        return HARK_ESCHEMA;
+    decimal_read(&d, number);
+    d.exponent += digits;
+    if (!decimal_whole(&d, &value) || !to_signed(d.negative, value, ret))
+        return HARK_ESCHEMA;
     return HARK_OK;
 }
 
@@ -196,6 +216,20 @@ hark_err hk_json_double(hk_json_slice number, double *ret)
 }
 
 /* ---- writing --------------------------------------------------------------------------------- */
+
+void hk_json_add_decimal(hk_buf *buf, int64_t units, int digits)
+{
+    char text[24], *p = text + sizeof(text);
+    uint64_t rest = units < 0 ? 0 - (uint64_t)units : (uint64_t)units;
+    for (int i = 0; i <= digits || rest > 0; i++, rest /= 10) {
+        if (i == digits && i > 0)
+            *--p = '.';
+        *--p = (char)('0' + rest % 10);
+    }
+    if (units < 0)
+        *--p = '-';
+    hk_buf_add(buf, p, (size_t)(text + sizeof(text) - p));
+}
 
 /* The significant digits of a positive double and the power of ten of the first one. */
 typedef struct shortest {

@@ -222,6 +222,66 @@ static void test_every_double_reads_back_the_same(void **state)
     hk_buf_free(&b);
 }
 
+static void assert_decimal(int64_t units, int digits, const char *want)
+{
+    hk_buf b = {0};
+    int64_t back = 77;
+    hk_json_add_decimal(&b, units, digits);
+    assert_string_equal(b.data, want);
+    assert_int_equal(hk_json_decimal(number(b.data), digits, &back), HARK_OK);
+    assert_true(back == units);
+    hk_buf_free(&b);
+}
+
+static void test_decimals_are_written_with_all_their_digits(void **state)
+{
+    (void)state;
+    assert_decimal(0, 0, "0");
+    assert_decimal(0, 2, "0.00");
+    assert_decimal(-5, 2, "-0.05");
+    assert_decimal(1230, 2, "12.30");
+    assert_decimal(1230, 0, "1230");
+    assert_decimal(-1, 18, "-0.000000000000000001");
+    assert_decimal(INT64_MAX, 18, "9.223372036854775807");
+    assert_decimal(INT64_MIN, 18, "-9.223372036854775808");
+    assert_decimal(INT64_MIN, 0, "-9223372036854775808");
+}
+
+static void test_every_decimal_reads_back_the_same(void **state)
+{
+    uint64_t seed = 7;
+    hk_buf b = {0};
+    (void)state;
+    for (int i = 0; i < 20000; i++) {
+        int64_t units, back = 0;
+        int digits = i % 19;
+        seed = seed * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
+        uint64_t bits = seed >> (i % 60);
+        memcpy(&units, &bits, sizeof(units));
+        hk_buf_clear(&b);
+        hk_json_add_decimal(&b, units, digits);
+        hk_buf_adds(&b, i % 2 ? "0" : "e0");
+        if (i % 2 && digits == 0)
+            continue; /* that was another integer */
+        assert_int_equal(hk_json_decimal(number(b.data), digits, &back), HARK_OK);
+        assert_true(back == units);
+    }
+    hk_buf_free(&b);
+}
+
+static void test_a_decimal_that_is_not_exact_is_no_decimal(void **state)
+{
+    static const char *const texts[] = {
+        "0.001",           "1e-3", "92233720368547758.08", "1e17", "-92233720368547758.09",
+        "1e1000000000000", "true"};
+    (void)state;
+    for (size_t i = 0; i < HK_COUNTOF(texts); i++) {
+        int64_t value = 77;
+        assert_int_equal(hk_json_decimal(number(texts[i]), 2, &value), HARK_ESCHEMA);
+        assert_int_equal(value, 77);
+    }
+}
+
 static void test_the_locale_changes_nothing(void **state)
 {
     static const char *const names[] = {"de_DE.UTF-8", "fr_FR.UTF-8", "ps_AF.UTF-8", "de_DE"};
@@ -249,6 +309,9 @@ int main(void)
         cmocka_unit_test(test_doubles_are_written_with_the_fewest_digits),
         cmocka_unit_test(test_nan_and_infinity_are_not_written),
         cmocka_unit_test(test_every_double_reads_back_the_same),
+        cmocka_unit_test(test_decimals_are_written_with_all_their_digits),
+        cmocka_unit_test(test_every_decimal_reads_back_the_same),
+        cmocka_unit_test(test_a_decimal_that_is_not_exact_is_no_decimal),
         cmocka_unit_test(test_the_locale_changes_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

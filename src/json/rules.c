@@ -17,6 +17,18 @@ void hk_json_uint_bounds(const hark_json_field *f, uint64_t *ret_lo, uint64_t *r
     *ret_hi = f->has_max && (uint64_t)f->max_int < hi ? (uint64_t)f->max_int : hi;
 }
 
+size_t hk_json_time_text(int64_t wall_ns, char ret[HK_RFC3339_MAX])
+{
+    int digits = 9;
+    if (wall_ns % 1000000000 == 0)
+        digits = 0;
+    else if (wall_ns % 1000000 == 0)
+        digits = 3;
+    else if (wall_ns % 1000 == 0)
+        digits = 6;
+    return hk_rfc3339_format(wall_ns, digits, ret);
+}
+
 bool hk_json_real_fits(const hark_json_field *f, double value)
 {
     return !(f->has_min && value < f->min_real) && !(f->has_max && value > f->max_real);
@@ -98,6 +110,40 @@ static void add_integer(const hark_json_field *f, hk_json_line *line)
     }
 }
 
+static void add_time(const hark_json_field *f, hk_json_line *line)
+{
+    char text[HK_RFC3339_MAX];
+    hk_json_line_add(line, "a time of RFC 3339 like 2026-01-31T12:00:00Z");
+    if (f->has_min) {
+        hk_json_time_text(f->min_int, text);
+        hk_json_line_add(line, " from %s", text);
+    }
+    if (f->has_max) {
+        hk_json_time_text(f->max_int, text);
+        hk_json_line_add(line, " to %s", text);
+    }
+}
+
+static void add_decimal(const hark_json_field *f, hk_json_line *line)
+{
+    int64_t lo, hi;
+    hk_buf low = {0}, high = {0};
+    hk_json_int_bounds(f, &lo, &hi);
+    hk_json_add_decimal(&low, lo, f->digits);
+    hk_json_add_decimal(&high, hi, f->digits);
+    if (f->as_text)
+        hk_json_line_add(line, "a string with ");
+    if (f->digits == 0)
+        hk_json_line_add(line, "an integer");
+    else
+        hk_json_line_add(line, "a number with at most %d decimal%s", (int)f->digits,
+                         f->digits == 1 ? "" : "s");
+    if (!low.failed && !high.failed)
+        hk_json_line_add(line, " from %s to %s", low.data, high.data);
+    hk_buf_free(&low);
+    hk_buf_free(&high);
+}
+
 void hk_json_expected(const hark_json_field *f, hk_json_line *line)
 {
     switch (f->type) {
@@ -118,6 +164,16 @@ void hk_json_expected(const hark_json_field *f, hk_json_line *line)
         break;
     case HARK_JSON_T_ENUM:
         add_names(f, line);
+        break;
+    case HARK_JSON_T_TIME:
+        add_time(f, line);
+        break;
+    case HARK_JSON_T_BYTES:
+        hk_json_line_add(line, "a string of base64 with padding");
+        add_lengths(f, f->max_len != 0 ? f->max_len : SIZE_MAX, "bytes", line);
+        break;
+    case HARK_JSON_T_DECIMAL:
+        add_decimal(f, line);
         break;
     case HARK_JSON_T_RAW:
         hk_json_line_add(line, "a value");

@@ -6,6 +6,20 @@
 
 /* ---- fields (table.c) ------------------------------------------------------------------------ */
 
+/* What the first version of hark_json_field had; what comes after it may be read of decimals only,
+ * because the table check lets no decimal pass in a table with shorter fields. */
+#define HK_JSON_FIELD_FIRST offsetof(hark_json_field, digits)
+
+/* Tables that one reaches, itself first; each once, so that a table may name itself. */
+typedef struct hk_json_tables {
+    const hark_json_table *list[HARK_JSON_MAX_TABLES];
+    size_t count;
+} hk_json_tables;
+
+/* Checks a table and those it reaches, and lists them. */
+hark_err hk_json_tables_find(const hark_json_table *table, hk_json_tables *ret,
+                             hark_errinfo *ei) HARK_MUST;
+
 /* The i-th field; strides by the size that the caller was compiled with. */
 const hark_json_field *hk_json_field_at(const hark_json_table *table, size_t i);
 /* Its name in JSON. */
@@ -68,9 +82,11 @@ void hk_json_report(hark_json_errors *errors, const hk_json_path *path, const ch
 /* What a field takes: "an integer from 1 to 1000". */
 void hk_json_expected(const hark_json_field *field, hk_json_line *line);
 
-/* The bounds of an integer field: those of its C type and of its table. */
+/* The bounds of an integer field, a time or a decimal: those of its C type and of its table. */
 void hk_json_int_bounds(const hark_json_field *field, int64_t *ret_lo, int64_t *ret_hi);
 void hk_json_uint_bounds(const hark_json_field *field, uint64_t *ret_lo, uint64_t *ret_hi);
+/* A time as it is written: in UTC, with the fewest of 0, 3, 6 or 9 digits that are exact. */
+size_t hk_json_time_text(int64_t wall_ns, char ret[HK_RFC3339_MAX]);
 bool hk_json_real_fits(const hark_json_field *field, double value);
 bool hk_json_length_fits(const hark_json_field *field, size_t length);
 /* Most elements of a list by its table and its place. */

@@ -1,6 +1,7 @@
 /* Promises of field tables: one that does not fit its struct is refused with a text that names
  * table, field and reason, and never used. */
 #include "json/order_test_i.h"
+#include "json/table_i.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -20,6 +21,8 @@ struct pair {
     double real;
     int32_t *list;
     size_t n;
+    int64_t at;
+    unsigned char *bytes;
 };
 
 static const hark_json_name no_names[] = {{NULL, 0}};
@@ -43,6 +46,11 @@ static void fresh(hark_json_field field)
 static void fresh_int(void)
 {
     fresh((hark_json_field)HARK_JSON_INT(struct pair, a));
+}
+
+static void fresh_decimal(void)
+{
+    fresh((hark_json_field)HARK_JSON_DECIMAL(struct pair, at, 18, HARK_JSON_RANGE(-1, 1)));
 }
 
 static void fresh_list(void)
@@ -92,6 +100,14 @@ static void test_macros_find_type_and_size_of_the_member(void **state)
     assert_int_equal(list.elem, HARK_JSON_T_INT);
     assert_int_equal(list.elem_size, 4);
     assert_true(real.min_real == -0.5 && real.max_real == 3.0);
+    hark_json_field bytes = HARK_JSON_BYTES(struct pair, bytes, n);
+    hark_json_field at = HARK_JSON_TIME(struct pair, at, HARK_JSON_HAS(struct pair, has_b));
+    hark_json_field price = HARK_JSON_DECIMAL(struct pair, at, 2, .as_text = true);
+    assert_int_equal(bytes.count_offset, offsetof(struct pair, n));
+    assert_int_equal(bytes.size, sizeof(void *));
+    assert_int_equal(at.size, 8);
+    assert_int_equal(at.has_offset, offsetof(struct pair, has_b));
+    assert_true(price.digits == 2 && price.as_text);
 }
 
 static void test_a_member_outside_its_struct_is_refused(void **state)
@@ -108,6 +124,14 @@ static void test_a_member_outside_its_struct_is_refused(void **state)
     fresh_list();
     fields[0].count_offset = sizeof(struct pair);
     assert_unfit("table pair_json, field list: the count reaches beyond its struct");
+    fresh((hark_json_field)HARK_JSON_BYTES(struct pair, bytes, n));
+    fields[0].count_offset = sizeof(struct pair) - 7;
+    assert_unfit("table pair_json, field bytes: the count reaches beyond its struct");
+    fields[0].count_size = 4;
+    assert_unfit("table pair_json, field bytes: the count must be a size_t");
+    fresh((hark_json_field)HARK_JSON_TIME(struct pair, at));
+    fields[0].offset = sizeof(struct pair) - 7;
+    assert_unfit("table pair_json, field at: the member reaches beyond its struct");
     fresh((hark_json_field)HARK_JSON_INT(struct pair, b, HARK_JSON_HAS(struct pair, has_b)));
     fields[0].has_offset = sizeof(struct pair);
     assert_unfit("table pair_json, field b: the has member reaches beyond its struct");
@@ -128,6 +152,9 @@ static void test_a_member_of_the_wrong_size_is_refused(void **state)
         {HARK_JSON_T_ENUM, "an enum member must have the size of int"},
         {HARK_JSON_T_LIST, "a list must be a pointer or a fixed array"},
         {HARK_JSON_T_OBJECT, "a nested struct needs a table"},
+        {HARK_JSON_T_TIME, "a time member must have the size of int64_t"},
+        {HARK_JSON_T_BYTES, "a bytes member must have the size of a pointer"},
+        {HARK_JSON_T_DECIMAL, "a decimal member must have the size of int64_t"},
         {(hark_json_type)99, "unknown type"},
     };
     (void)state;
@@ -158,6 +185,41 @@ static void test_bounds_that_make_no_sense_are_refused(void **state)
     assert_unfit("table pair_json, field text: the upper bound does not fit the type");
     fresh((hark_json_field)HARK_JSON_STR(struct pair, text, .min_len = 3, .max_len = 2));
     assert_unfit("table pair_json, field text: min_len is above max_len");
+}
+
+static void test_bounds_of_64_bits_are_compared_exactly(void **state)
+{
+    (void)state;
+    fresh((hark_json_field)HARK_JSON_TIME(
+        struct pair, at,
+        HARK_JSON_RANGE(INT64_C(1700000000000000001), INT64_C(1700000000000000000))));
+    assert_unfit("table pair_json, field at: the lower bound is above the upper one");
+    fresh((hark_json_field)HARK_JSON_DECIMAL(struct pair, at, 2, HARK_JSON_MIN(0.5)));
+    assert_unfit("table pair_json, field at: the lower bound does not fit the type");
+    fresh((hark_json_field)HARK_JSON_DECIMAL(struct pair, at, 2, HARK_JSON_MAX(1e19)));
+    assert_unfit("table pair_json, field at: the upper bound does not fit the type");
+    fresh((hark_json_field)HARK_JSON_BYTES(struct pair, bytes, n, HARK_JSON_MIN(1)));
+    assert_unfit("table pair_json, field bytes: the lower bound does not fit the type");
+}
+
+static void test_digits_of_a_decimal_are_0_to_18(void **state)
+{
+    (void)state;
+    fresh_decimal();
+    assert_int_equal(hark_json_table_check(&table, NULL), HARK_OK);
+    fields[0].digits = 19;
+    assert_unfit("table pair_json, field at: the digits of a decimal must be from 0 to 18");
+    fields[0].digits = -1;
+    assert_unfit("table pair_json, field at: the digits of a decimal must be from 0 to 18");
+    fresh_int();
+    fields[0].as_text = true;
+    assert_unfit("table pair_json, field a: as_text is an option of decimals only");
+    fresh_int();
+    fields[0].digits = 2;
+    assert_unfit("table pair_json, field a: an unknown option is set");
+    fresh_decimal();
+    fields[0].spare[2] = 1;
+    assert_unfit("table pair_json, field at: an unknown option is set");
 }
 
 static void test_names_must_be_there_and_differ(void **state)
@@ -196,6 +258,10 @@ static void test_nested_tables_must_fit_their_member(void **state)
     fields[0].elem = HARK_JSON_T_LIST;
     assert_unfit("table pair_json, field list: lists of lists, raw values or char arrays are not "
                  "supported");
+    fields[0].elem = HARK_JSON_T_DECIMAL;
+    assert_unfit(
+        "table pair_json, field list: lists of times, bytes or decimals are not supported; "
+        "make a list of structs");
 }
 
 static void test_faults_of_a_nested_table_are_found_from_outside(void **state)
@@ -225,6 +291,9 @@ static void test_tables_of_another_making_are_refused(void **state)
     fresh_int();
     table.size = 8;
     assert_unfit("table pair_json: the table is too small to be one");
+    fresh_int();
+    table.name = NULL;
+    assert_unfit("table ?: the table has no name");
     fresh_int();
     table.n_fields = 0;
     assert_unfit("table pair_json: a table has 1 to 256 fields");
@@ -257,6 +326,50 @@ static void test_a_larger_field_is_taken_if_what_is_new_is_not_used(void **state
     assert_unfit("table pair_json: its fields use options of a newer version");
 }
 
+/* Fields as the first version had them, at the end of their memory: whoever reads on is caught. */
+static char *first_version_of(const hark_json_field *list, size_t n)
+{
+    char *old = malloc(n * HK_JSON_FIELD_FIRST);
+    assert_non_null(old);
+    for (size_t i = 0; i < n; i++)
+        memcpy(old + i * HK_JSON_FIELD_FIRST, &list[i], HK_JSON_FIELD_FIRST);
+    return old;
+}
+
+static void test_tables_of_the_first_version_work_as_before(void **state)
+{
+    static const char json[] = "{\"a\":1,\"at\":\"1970-01-01T00:00:01Z\",\"list\":[1,2]}";
+    const hark_json_field now[] = {HARK_JSON_INT(struct pair, a), HARK_JSON_TIME(struct pair, at),
+                                   HARK_JSON_LIST(struct pair, list, n)};
+    char *old = first_version_of(now, 3), *text;
+    struct pair p = {0};
+    (void)state;
+    fresh_int();
+    table.fields = (const hark_json_field *)(void *)old;
+    table.n_fields = 3;
+    table.field_size = HK_JSON_FIELD_FIRST;
+    assert_int_equal(hark_json_decode(&table, json, strlen(json), &p, NULL), HARK_OK);
+    assert_true(p.at == 1000000000 && p.n == 2);
+    assert_int_equal(hark_json_encode(&table, &p, &text, NULL, NULL), HARK_OK);
+    assert_string_equal(text, json);
+    free(text);
+    hark_json_free(&table, &p);
+    assert_int_equal(hark_json_schema(&table, &text, NULL), HARK_OK);
+    free(text);
+    free(old);
+}
+
+static void test_a_decimal_in_fields_of_the_first_version_is_refused(void **state)
+{
+    (void)state;
+    fresh_decimal();
+    char *old = first_version_of(fields, 1);
+    table.fields = (const hark_json_field *)(void *)old;
+    table.field_size = HK_JSON_FIELD_FIRST;
+    assert_unfit("table pair_json, field at: decimals need the hark_json_field of this version");
+    free(old);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -270,6 +383,10 @@ int main(void)
         cmocka_unit_test(test_faults_of_a_nested_table_are_found_from_outside),
         cmocka_unit_test(test_tables_of_another_making_are_refused),
         cmocka_unit_test(test_a_larger_field_is_taken_if_what_is_new_is_not_used),
+        cmocka_unit_test(test_bounds_of_64_bits_are_compared_exactly),
+        cmocka_unit_test(test_digits_of_a_decimal_are_0_to_18),
+        cmocka_unit_test(test_tables_of_the_first_version_work_as_before),
+        cmocka_unit_test(test_a_decimal_in_fields_of_the_first_version_is_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -212,11 +212,19 @@ void hk_json_take(hk_json_decoder *d, const hk_json_path *at, const hark_json_fi
         [HARK_JSON_T_STR] = {take_str, HK_JSON_STRING},
         [HARK_JSON_T_CHARS] = {take_chars, HK_JSON_STRING},
         [HARK_JSON_T_ENUM] = {take_enum, HK_JSON_STRING},
+        [HARK_JSON_T_TIME] = {hk_json_take_time, HK_JSON_STRING},
+        [HARK_JSON_T_BYTES] = {NULL, HK_JSON_STRING}, /* is more than one member */
+        [HARK_JSON_T_DECIMAL] = {hk_json_take_decimal, HK_JSON_NUMBER},
     };
+    hk_json_kind kind = takers[f->type].kind;
+    if (f->type == HARK_JSON_T_DECIMAL && f->as_text)
+        kind = HK_JSON_STRING;
     if (f->type == HARK_JSON_T_RAW)
         take_raw(d, at, f, v, base);
-    else if (v.kind != takers[f->type].kind)
+    else if (v.kind != kind)
         hk_json_decoder_refuse_value(d, at, v, f, "type");
+    else if (f->type == HARK_JSON_T_BYTES)
+        hk_json_take_bytes(d, at, f, v, base);
     else
         takers[f->type].take(d, at, f, v, base + f->offset);
 }

@@ -204,18 +204,21 @@ static void ledger_never_goes_back(campaign *c)
     if (access(c->path, F_OK) != 0)
         return;
     sqlite3 *db = open_ledger(c);
-    if (ask(db, "SELECT count(*) FROM sqlite_master WHERE name = 'consumers'")) {
-        uint64_t at = (uint64_t)ask(db, "SELECT floor FROM consumers");
-        int64_t dead = ask(db, "SELECT count(*) FROM dead_letters");
+    if (ask(db, "SELECT count(*) FROM sqlite_master WHERE name = 'hark_consumers'")) {
+        uint64_t at = (uint64_t)ask(db, "SELECT floor FROM hark_consumers");
+        int64_t dead = ask(db, "SELECT count(*) FROM hark_dead_letters");
         KIT_CHECK(at >= c->floor, "run %zu: the floor went back from %llu to %llu", c->run,
                   (unsigned long long)c->floor, (unsigned long long)at);
         KIT_CHECK(dead >= c->dead, "run %zu: dead letters went from %lld to %lld", c->run,
                   (long long)c->dead, (long long)dead);
-        KIT_CHECK(ask(db, "SELECT seq FROM dead_letters GROUP BY seq HAVING count(*) > 1") == 0,
-                  "run %zu: two dead letters of one event", c->run);
-        KIT_CHECK(ask(db, "SELECT d.seq FROM deliveries d JOIN dead_letters l ON d.seq = l.seq") ==
+        KIT_CHECK(ask(db, "SELECT seq FROM hark_dead_letters GROUP BY seq HAVING count(*) > 1") ==
                       0,
-                  "run %zu: a dead letter is still open", c->run);
+                  "run %zu: two dead letters of one event", c->run);
+        KIT_CHECK(
+            ask(db,
+                "SELECT d.seq FROM hark_deliveries d JOIN hark_dead_letters l ON d.seq = l.seq") ==
+                0,
+            "run %zu: a dead letter is still open", c->run);
         c->floor = at;
         c->dead = dead;
     }
@@ -347,19 +350,21 @@ static void audit_dead_letters(campaign *c)
         if (fate != WORK_REJECT && fate != WORK_HOPELESS)
             continue;
         expected++;
-        (void)snprintf(sql, sizeof sql,
-                       "SELECT count(*) FROM dead_letters WHERE consumer_id = 1 AND seq = %llu AND "
-                       "reason = '%s' AND "
-                       "attempts = %d",
-                       (unsigned long long)c->in_log[i]->seq,
-                       fate == WORK_REJECT ? "rejected" : "max_attempts",
-                       fate == WORK_REJECT ? 1 : WORK_ATTEMPTS);
+        (void)snprintf(
+            sql, sizeof sql,
+            "SELECT count(*) FROM hark_dead_letters WHERE consumer_id = 1 AND seq = %llu AND "
+            "reason = '%s' AND "
+            "attempts = %d",
+            (unsigned long long)c->in_log[i]->seq,
+            fate == WORK_REJECT ? "rejected" : "max_attempts",
+            fate == WORK_REJECT ? 1 : WORK_ATTEMPTS);
         KIT_CHECK(ask(db, sql) == 1, "expected one row: %s", sql);
     }
-    int64_t dead = ask(db, "SELECT count(*) FROM dead_letters");
-    int64_t open = ask(db, "SELECT count(*) FROM deliveries");
-    int64_t announced = ask(db, "SELECT count(*) FROM events e JOIN types t ON t.id = e.type_id "
-                                "WHERE t.name = 'dead_letter'");
+    int64_t dead = ask(db, "SELECT count(*) FROM hark_dead_letters");
+    int64_t open = ask(db, "SELECT count(*) FROM hark_deliveries");
+    int64_t announced =
+        ask(db, "SELECT count(*) FROM hark_events e JOIN hark_types t ON t.id = e.type_id "
+                "WHERE t.name = 'dead_letter'");
     sqlite3_close(db);
     KIT_CHECK(dead == expected, "expected %lld dead letters, got %lld", (long long)expected,
               (long long)dead);

@@ -219,19 +219,19 @@ static bool is_announced(const campaign *c, int consumer, uint64_t seq)
 static void look_at_letters(campaign *c, sqlite3 *db)
 {
     char sql[200];
-    (void)snprintf(
-        sql, sizeof sql,
-        "SELECT seq, CAST(data AS TEXT) FROM events WHERE type_id = (SELECT id FROM types "
-        "WHERE name = 'dead_letter') AND seq > %llu ORDER BY seq",
-        (unsigned long long)c->last_letter);
+    (void)snprintf(sql, sizeof sql,
+                   "SELECT seq, CAST(data AS TEXT) FROM hark_events WHERE type_id = (SELECT id "
+                   "FROM hark_types "
+                   "WHERE name = 'dead_letter') AND seq > %llu ORDER BY seq",
+                   (unsigned long long)c->last_letter);
     sqlite3_stmt *st = ask(db, sql);
     while (sqlite3_step(st) == SQLITE_ROW) {
         c->last_letter = (uint64_t)sqlite3_column_int64(st, 0);
         announced(c, (const char *)sqlite3_column_text(st, 1));
     }
     sqlite3_finalize(st);
-    st = ask(db,
-             "SELECT c.name, d.seq FROM dead_letters d JOIN consumers c ON c.id = d.consumer_id");
+    st = ask(db, "SELECT c.name, d.seq FROM hark_dead_letters d JOIN hark_consumers c ON c.id = "
+                 "d.consumer_id");
     while (sqlite3_step(st) == SQLITE_ROW) {
         const char *name = (const char *)sqlite3_column_text(st, 0);
         uint64_t seq = (uint64_t)sqlite3_column_int64(st, 1);
@@ -241,13 +241,14 @@ static void look_at_letters(campaign *c, sqlite3 *db)
     }
     sqlite3_finalize(st);
     KIT_CHECK(
-        !number(db, "SELECT seq FROM dead_letters GROUP BY consumer_id, seq HAVING count(*) > 1"),
+        !number(db,
+                "SELECT seq FROM hark_dead_letters GROUP BY consumer_id, seq HAVING count(*) > 1"),
         "run %u: two dead letters of one event", c->run);
 }
 
 static void look_at_floors(campaign *c, sqlite3 *db)
 {
-    sqlite3_stmt *st = ask(db, "SELECT name, floor FROM consumers");
+    sqlite3_stmt *st = ask(db, "SELECT name, floor FROM hark_consumers");
     while (sqlite3_step(st) == SQLITE_ROW) {
         int i = consumer_of((const char *)sqlite3_column_text(st, 0));
         uint64_t at = (uint64_t)sqlite3_column_int64(st, 1);
@@ -274,7 +275,7 @@ static void look_at_ledger(campaign *c)
     if (access(c->path, F_OK) != 0)
         return;
     sqlite3 *db = open_ledger(c);
-    if (number(db, "SELECT count(*) FROM sqlite_master WHERE name = 'consumers'")) {
+    if (number(db, "SELECT count(*) FROM sqlite_master WHERE name = 'hark_consumers'")) {
         look_at_letters(c, db);
         look_at_floors(c, db);
     }
@@ -284,7 +285,7 @@ static void look_at_ledger(campaign *c)
 static void ledger_is_empty(const campaign *c)
 {
     sqlite3 *db = open_ledger(c);
-    static const char *const tables[] = {"deliveries", "dead_letters"};
+    static const char *const tables[] = {"hark_deliveries", "hark_dead_letters"};
     for (size_t i = 0; i < sizeof tables / sizeof *tables; i++) {
         char sql[64];
         (void)snprintf(sql, sizeof sql, "SELECT count(*) FROM %s", tables[i]);
@@ -301,12 +302,13 @@ static void read_log(campaign *c)
     sqlite3 *db = open_ledger(c);
     uint32_t last[LEDGER_KEYS] = {0};
     int32_t places[LEDGER_KEYS] = {0};
-    c->n_log = (size_t)number(db, "SELECT max(seq) FROM events") + 1;
+    c->n_log = (size_t)number(db, "SELECT max(seq) FROM hark_events") + 1;
     free(c->log);
     c->log = calloc(c->n_log, sizeof *c->log);
     KIT_CHECK(c->log != NULL, "out of memory");
-    sqlite3_stmt *st = ask(db, "SELECT e.seq, e.id FROM events e JOIN types t ON t.id = e.type_id "
-                               "WHERE t.name = '" LEDGER_TYPE "' ORDER BY e.seq");
+    sqlite3_stmt *st =
+        ask(db, "SELECT e.seq, e.id FROM hark_events e JOIN hark_types t ON t.id = e.type_id "
+                "WHERE t.name = '" LEDGER_TYPE "' ORDER BY e.seq");
     while (sqlite3_step(st) == SQLITE_ROW) {
         uint32_t seq = (uint32_t)sqlite3_column_int64(st, 0);
         uint64_t n = strtoull((const char *)sqlite3_column_text(st, 1) + 2, NULL, 10);

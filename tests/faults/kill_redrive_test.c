@@ -157,7 +157,8 @@ static int64_t count(sqlite3 *db, const char *sql)
 
 static void mark_open(campaign *c, sqlite3 *db, bool *open)
 {
-    sqlite3_stmt *st = ask(db, "SELECT seq FROM deliveries UNION SELECT seq FROM dead_letters");
+    sqlite3_stmt *st =
+        ask(db, "SELECT seq FROM hark_deliveries UNION SELECT seq FROM hark_dead_letters");
     int rc;
     while ((rc = sqlite3_step(st)) == SQLITE_ROW) {
         uint64_t seq = (uint64_t)sqlite3_column_int64(st, 0);
@@ -178,7 +179,7 @@ static void audit_ledger(campaign *c)
               "cannot open %s", c->path);
     sqlite3_db_config(db, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, NULL);
     mark_open(c, db, open);
-    KIT_CHECK(count(db, "SELECT count(*) - count(DISTINCT seq) FROM dead_letters") == 0,
+    KIT_CHECK(count(db, "SELECT count(*) - count(DISTINCT seq) FROM hark_dead_letters") == 0,
               "life %u: an event has two dead letters", c->life);
     for (uint64_t s = 1; s < c->n_seq; s++) {
         fate *f = &c->fates[s];
@@ -191,8 +192,8 @@ static void audit_ledger(campaign *c)
     }
     printf("  life %u: %llu of %llu settled, %lld letters, %lld rows\n", c->life,
            (unsigned long long)settled, (unsigned long long)c->events,
-           (long long)count(db, "SELECT count(*) FROM dead_letters"),
-           (long long)count(db, "SELECT count(*) FROM deliveries"));
+           (long long)count(db, "SELECT count(*) FROM hark_dead_letters"),
+           (long long)count(db, "SELECT count(*) FROM hark_deliveries"));
     sqlite3_close(db);
     free(open);
 }

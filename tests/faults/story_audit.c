@@ -131,7 +131,7 @@ static void integrity(const audit *a, sqlite3 *db)
     CHECK(a, strcmp((const char *)sqlite3_column_text(st, 0), "ok") == 0, "%s",
           (const char *)sqlite3_column_text(st, 0));
     sqlite3_finalize(st);
-    CHECK(a, number(a, db, "SELECT count(*) - ifnull(max(seq), 0) FROM events") == 0,
+    CHECK(a, number(a, db, "SELECT count(*) - ifnull(max(seq), 0) FROM hark_events") == 0,
           "the sequences have a hole%s", "");
 }
 
@@ -174,9 +174,10 @@ static void is_settled(const audit *a, int c, uint64_t from, uint64_t to)
 
 static void look_at_rows(audit *a, sqlite3 *db)
 {
-    sqlite3_stmt *st = ask(a, db,
-                           "SELECT name, seq FROM deliveries JOIN consumers ON consumers.id = "
-                           "deliveries.consumer_id");
+    sqlite3_stmt *st =
+        ask(a, db,
+            "SELECT name, seq FROM hark_deliveries JOIN hark_consumers ON hark_consumers.id = "
+            "hark_deliveries.consumer_id");
     while (sqlite3_step(st) == SQLITE_ROW) {
         int c = strcmp((const char *)sqlite3_column_text(st, 0), story_consumers[1]) == 0;
         size_t n = by_seq(a, (uint64_t)sqlite3_column_int64(st, 1));
@@ -189,7 +190,7 @@ static void look_at_rows(audit *a, sqlite3 *db)
 
 static void look_at_consumers(const audit *a, sqlite3 *db)
 {
-    sqlite3_stmt *st = ask(a, db, "SELECT name, floor, settled FROM consumers");
+    sqlite3_stmt *st = ask(a, db, "SELECT name, floor, settled FROM hark_consumers");
     while (sqlite3_step(st) == SQLITE_ROW) {
         int c = strcmp((const char *)sqlite3_column_text(st, 0), story_consumers[1]) == 0;
         uint64_t at = (uint64_t)sqlite3_column_int64(st, 1);
@@ -218,9 +219,10 @@ static bool is_mended(const audit *a, int c, size_t n)
 static void look_at_letters(const audit *a, sqlite3 *db)
 {
     unsigned rows[2][STORY_EVENTS] = {{0}};
-    sqlite3_stmt *st = ask(a, db,
-                           "SELECT name, seq FROM dead_letters JOIN consumers ON consumers.id = "
-                           "dead_letters.consumer_id");
+    sqlite3_stmt *st =
+        ask(a, db,
+            "SELECT name, seq FROM hark_dead_letters JOIN hark_consumers ON hark_consumers.id = "
+            "hark_dead_letters.consumer_id");
     while (sqlite3_step(st) == SQLITE_ROW) {
         int c = strcmp((const char *)sqlite3_column_text(st, 0), story_consumers[1]) == 0;
         size_t n = by_seq(a, (uint64_t)sqlite3_column_int64(st, 1));

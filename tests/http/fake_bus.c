@@ -3,6 +3,8 @@
 
 #include "base/base.h"
 
+#include <hark/tx.h>
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -209,4 +211,70 @@ void fake_bus_last(hark_bus *b, const char *what, char *ret, size_t size)
                                                          : b->data;
     put(ret, size, v);
     pthread_mutex_unlock(&b->lock);
+}
+
+/* ---- it has no transactions, so no closure ever runs ---- */
+
+hark_err hark_transact_async(hark_bus *b, hark_tx_fn fn, hark_transacted_fn done, void *ud,
+                             const hark_tx_opts *opts, hark_errinfo *ei)
+{
+    (void)b, (void)fn, (void)done, (void)ud, (void)opts;
+    return hk_fail(ei, HARK_ENOTSUP, "this bus has no transactions");
+}
+
+void hark_tx_stamp(hark_tx *tx, const char *correlationid, const char *causationid)
+{
+    (void)tx, (void)correlationid, (void)causationid;
+    abort();
+}
+
+void hark_tx_then(hark_tx *tx, hark_tx_then_fn fn, void *ud)
+{
+    (void)tx, (void)fn, (void)ud;
+    abort();
+}
+
+hark_bus *hark_tx_bus(const hark_tx *tx)
+{
+    (void)tx;
+    abort();
+}
+
+hark_err hark_tx_fail(hark_tx *tx, hark_err err, const char *fmt, ...)
+{
+    (void)tx, (void)err, (void)fmt;
+    abort();
+}
+
+hark_err hark_tx_keep(hark_tx *tx, const char *key, const void *data, size_t len, int64_t keep_ms)
+{
+    (void)tx, (void)key, (void)data, (void)len, (void)keep_ms;
+    abort();
+}
+
+hark_err hark_tx_kept(hark_tx *tx, const char *key, void **ret, size_t *ret_len)
+{
+    (void)tx, (void)key, (void)ret, (void)ret_len;
+    abort();
+}
+
+/* ---- nor consumers ---- */
+
+void hark_cursor_format(hark_bus *b, uint64_t seq, char buf[HARK_CURSOR_TEXT])
+{
+    (void)b;
+    (void)snprintf(buf, HARK_CURSOR_TEXT, "0fa4e000.1-%llu", (unsigned long long)seq);
+}
+
+hark_err hark_cursor_parse(hark_bus *b, const char *text, uint64_t *ret_seq, hark_errinfo *ei)
+{
+    (void)b, (void)ret_seq;
+    return hk_fail(ei, HARK_ESYNTAX, "'%.80s' is not a cursor of this bus", text);
+}
+
+hark_err hark_settled_async(hark_bus *b, const char *consumer, uint64_t sequence,
+                            int64_t timeout_ms, hark_settled_fn fn, void *ud, hark_errinfo *ei)
+{
+    (void)b, (void)sequence, (void)timeout_ms, (void)fn, (void)ud;
+    return hk_fail(ei, HARK_ENOTFOUND, "this bus has no consumer '%.128s'", consumer);
 }

@@ -1,6 +1,7 @@
 /* audit.c: the promises (delivery, order, attempts, crashes, bounds), checked at each start and
- * settle, and when nothing more starts. What is saved is checked in audit_save.c. It knows what handlers answered, what was committed and what the world
- * did; of the core only what it hands out. */
+ * settle, and when nothing more starts. What is saved is checked in audit_save.c, transactions and
+ * the like in audit_tx.c. It knows what handlers answered, what was committed and what the world did;
+ * of the core only what it hands out. */
 #include "sim.h"
 
 #include <string.h>
@@ -13,7 +14,7 @@ bool audit_concerns(const sim_world *w, uint64_t seq)
     return w->events[seq].matches && (seq > w->start || w->events[seq].called);
 }
 
-static bool same_key(const sim_world *w, uint64_t a, uint64_t b)
+bool audit_same_key(const sim_world *w, uint64_t a, uint64_t b)
 {
     return w->events[a].key[0] && strcmp(w->events[a].key, w->events[b].key) == 0;
 }
@@ -34,7 +35,7 @@ static bool blocks(const sim_world *w, uint64_t seq)
 uint64_t audit_waits_for(const sim_world *w, uint64_t seq)
 {
     for (uint64_t i = 1; i <= w->n_events; i++) {
-        if (i == seq || !same_key(w, i, seq))
+        if (i == seq || !audit_same_key(w, i, seq))
             continue;
         if (w->events[i].running)
             return i;
@@ -79,8 +80,8 @@ static void audit_state(const sim_world *w, uint64_t seq)
         sim_fail(w, "%llu comes again after it was settled", S(seq));
     if (e->running)
         sim_fail(w, "%llu runs twice at a time", S(seq));
-    if (audit_unsaved(w, seq))
-        sim_fail(w, "%llu is tried again before its failure was committed", S(seq));
+    if (audit_unsaved(w, seq) || e->postponed)
+        sim_fail(w, "%llu is tried again before its failure or delay was committed", S(seq));
     if (w->mono < e->not_before)
         sim_fail(w, "%llu is tried again %lld ns before its time", S(seq),
                  (long long)(e->not_before - w->mono));
@@ -125,7 +126,7 @@ void audit_unstart(sim_world *w, const hk_started *s)
 static bool beside_redriven(const sim_world *w, uint64_t seq)
 {
     for (uint64_t i = 1; i <= w->n_events; i++)
-        if (i != seq && same_key(w, i, seq) && w->events[i].redriven)
+        if (i != seq && audit_same_key(w, i, seq) && w->events[i].redriven)
             return true;
     return false;
 }
@@ -135,7 +136,7 @@ static bool behind_head(const sim_world *w, uint64_t seq)
 {
     for (uint64_t i = 1; w->events[seq].redriven && i <= w->n_events; i++) {
         bool ended = w->now[i].end == SIM_ACKED || (w->now[i].end == SIM_DEAD && !blocks(w, i));
-        if (i != seq && same_key(w, i, seq) && w->events[i].read && !ended)
+        if (i != seq && audit_same_key(w, i, seq) && w->events[i].read && !ended)
             return true;
     }
     return false;
@@ -151,8 +152,8 @@ static bool could_start(const sim_world *w, uint64_t seq)
 {
     const sim_event *e = &w->events[seq];
     return audit_concerns(w, seq) && e->read && w->now[seq].end == SIM_OPEN && !e->running &&
-           !audit_unsaved(w, seq) && !sim_doomed(w, seq) && !beside_redriven(w, seq) &&
-           !behind_head(w, seq) && !audit_waits_for(w, seq);
+           !audit_unsaved(w, seq) && !e->postponed && !sim_doomed(w, seq) &&
+           !beside_redriven(w, seq) && !behind_head(w, seq) && !audit_waits_for(w, seq);
 }
 
 /* What waits behind a pause or a dead letter is in the ledger, not in memory. */
@@ -165,7 +166,7 @@ static void audit_memory(sim_world *w, uint64_t head)
     if ((!waits && !parks) || beside || audit_waits_for(w, head) || beside_redriven(w, head))
         return;
     for (uint64_t i = head + 1; i <= w->n_events; i++)
-        if (same_key(w, i, head) && w->holding[i])
+        if (audit_same_key(w, i, head) && w->holding[i])
             sim_fail(w, "%llu is in memory, but waits behind %llu", S(i), S(head));
 }
 
@@ -173,10 +174,9 @@ static void audit_room(sim_world *w)
 {
     size_t open = 0, rows = 0, room = hk_core_room(w->core);
     for (uint64_t i = 1; i <= w->n_events; i++) {
-        const sim_row *r = &w->disk.rows[i];
         bool ended = w->now[i].end == SIM_ACKED || (w->now[i].end == SIM_DEAD && !blocks(w, i));
         open += w->events[i].read && audit_concerns(w, i) && !ended;
-        rows += r->there && r->row.state != HARK_ROW_COUNTS && !ended;
+        rows += disk_row(&w->disk, i) && !ended;
     }
     if (room == 0 && w->arrived < w->opts.window && open < w->opts.max_deferred)
         sim_fail(w, "nothing may arrive, with %zu of %zu in memory and %zu of %zu in the ledger",
@@ -191,7 +191,7 @@ static void audit_due(sim_world *w)
 {
     int64_t due = hk_core_due(w->core);
     for (size_t i = 0; i < w->n_running; i++)
-        if (w->running[i].live && (due < 0 || due > w->running[i].until))
+        if (w->running[i].live && !w->running[i].sealed && (due < 0 || due > w->running[i].until))
             sim_fail(w, "%llu is timed out earlier than anybody wakes", S(w->running[i].seq));
     for (uint64_t i = 1; i <= w->n_events && !w->opts.paused; i++) {
         int64_t at = w->events[i].not_before;
@@ -206,6 +206,7 @@ void audit_idle(sim_world *w)
         return;
     audit_room(w);
     audit_due(w);
+    audit_stages(w);
     size_t n_dying = 0;
     for (uint64_t i = 1; i <= w->n_events; i++) {
         n_dying += dying(w, i);
@@ -271,9 +272,10 @@ void audit_boot(sim_world *w)
     for (uint64_t i = 1; i <= w->n_events; i++) {
         sim_event *e = &w->events[i];
         const sim_row *r = &w->disk.rows[i];
-        bool row = r->there && r->row.state != HARK_ROW_COUNTS;
+        bool row = disk_row(&w->disk, i);
         bool parked = row && r->row.state == HARK_ROW_DEAD;
-        e->running = false;
+        e->running = e->untold = false;
+        e->postponed = SIM_READY;
         e->read = row;
         e->not_before = row && r->row.state == HARK_ROW_RETRY ? not_before(w, &r->row) : 0;
         e->blocks = w->opts.park && (e->blocks || parked);
@@ -283,7 +285,8 @@ void audit_boot(sim_world *w)
 void audit_redriven(sim_world *w, uint64_t seq)
 {
     sim_event *e = &w->events[seq];
-    w->saved[seq] = w->collected[seq] = (sim_truth){SIM_OPEN, 0};
+    w->saved[seq] = w->collected[seq] = (sim_truth){.end = SIM_OPEN};
+    w->disk.effects[seq] = 0;
     e->redriven = e->called = true;
     e->answers = e->letters;
     e->crashes = e->interruptions = 0;
@@ -297,7 +300,8 @@ void audit_discarded(sim_world *w, uint64_t seq)
 void audit_reset(sim_world *w)
 {
     for (uint64_t i = 1; i <= w->n_events; i++) {
-        w->saved[i] = (sim_truth){SIM_OPEN, 0};
+        w->saved[i] = (sim_truth){.end = SIM_OPEN};
+        w->disk.effects[i] = 0;
         sim_event *e = &w->events[i];
         e->redriven = e->called = e->blocks = false;
         e->crashes = e->interruptions = 0;

@@ -40,6 +40,8 @@ static void audit_put(sim_world *w, const hark_store_row *row)
                  (long long)row->attempts, (long long)t->attempts);
     if (strcmp(row->key ? row->key : "", e->key) != 0)
         sim_fail(w, "%llu: its row has another key", S(row->sequence));
+    if (e->postponed)
+        audit_postponed(w, row);
     if (!audit_unsaved(w, row->sequence) || t->end != SIM_OPEN)
         return;
     int64_t pause = row->due_ns - e->settled_wall;
@@ -75,10 +77,15 @@ void audit_collect(sim_world *w)
     for (size_t i = 0; i < s->n_put; i++)
         audit_put(w, &s->put[i]);
     audit_log(w);
-    for (uint64_t i = 1; i <= w->n_events; i++)
+    memcpy(w->collected, w->now, sizeof w->now);
+    for (uint64_t i = 1; i <= w->n_events; i++) {
         if (w->now[i].end == SIM_DYING && s->n_dead == 0)
             sim_fail(w, "%llu failed for good, and no dead letter is saved", S(i));
-    memcpy(w->collected, w->now, sizeof w->now);
+        if (w->events[i].postponed == SIM_POSTPONED)
+            sim_fail(w, "%llu is postponed, and no row is saved", S(i));
+        if (w->events[i].untold)
+            w->collected[i] = w->saved[i];
+    }
     if (w->tell == SIM_TELL_REDRIVEN)
         w->collected[w->tell_seq] = w->saved[w->tell_seq];
     uint64_t highest = w->disk.highest > w->most_started ? w->disk.highest : w->most_started;
@@ -106,8 +113,9 @@ static void audit_place(sim_world *w, uint64_t seq)
 {
     const sim_event *e = &w->events[seq];
     const sim_row *r = &w->disk.rows[seq];
-    bool row = r->there && r->row.state != HARK_ROW_COUNTS;
+    bool row = disk_row(&w->disk, seq);
     bool dead = row && r->row.state == HARK_ROW_DEAD, settled = disk_settled(&w->disk, seq);
+    audit_effects(w, seq);
     switch (w->saved[seq].end) {
     case SIM_OPEN:
         if (dead || (settled && !row))
@@ -142,16 +150,16 @@ static void audit_disk(sim_world *w)
                      w->events[i].letters);
         if (audit_concerns(w, i) && i <= w->visible)
             audit_place(w, i);
-        else if (w->disk.rows[i].there && w->disk.rows[i].row.state != HARK_ROW_COUNTS)
+        else if (disk_row(&w->disk, i))
             sim_fail(w, "%llu has a row and does not concern the consumer", S(i));
-        rows += w->disk.rows[i].there && w->disk.rows[i].row.state != HARK_ROW_COUNTS;
+        rows += disk_row(&w->disk, i);
     }
     size_t most = w->opts.max_deferred + w->opts.window + w->opts.workers + w->redrives;
     if (rows > most)
         sim_fail(w, "the ledger has %zu rows, at most %zu may be there", rows, most);
 }
 
-static void commit_truth(sim_world *w, uint64_t seq)
+void audit_commit_truth(sim_world *w, uint64_t seq)
 {
     sim_event *e = &w->events[seq];
     sim_truth *t = &w->saved[seq];
@@ -173,11 +181,12 @@ static void commit_truth(sim_world *w, uint64_t seq)
 
 void audit_commit(sim_world *w, bool ok)
 {
+    audit_postponed_saved(w, ok);
     if (!ok)
         return;
     audit_ranges(w);
     disk_save(w, &w->save);
     for (uint64_t i = 1; i <= w->n_events; i++)
-        commit_truth(w, i);
+        audit_commit_truth(w, i);
     audit_disk(w);
 }

@@ -28,6 +28,33 @@ static void end_redrive(sim_disk *d, uint64_t seq)
             remove_letter(d, i);
 }
 
+/* Effect and ack of a transaction. */
+hark_err disk_ack(sim_disk *d, uint64_t seq, uint64_t generation)
+{
+    if (generation != d->generation && hk_planted != 51)
+        return HARK_ESTALE;
+    if (hk_planted != 59)
+        d->effects[seq]++;
+    if (hk_planted == 54)
+        return HARK_OK;
+    put_row(d, &(hark_store_row){.sequence = seq, .state = SIM_ROW_SETTLED});
+    if (hk_planted != 61)
+        end_redrive(d, seq);
+    return HARK_OK;
+}
+
+static bool acked(const sim_disk *d, uint64_t seq)
+{
+    return d->rows[seq].there && d->rows[seq].row.state == SIM_ROW_SETTLED;
+}
+
+bool disk_row(const sim_disk *d, uint64_t seq)
+{
+    const sim_row *r = &d->rows[seq];
+    return r->there && r->row.state != HARK_ROW_COUNTS && !acked(d, seq);
+}
+
+/* A save may be of before the ack: what that settled stays settled. */
 void disk_save(sim_world *w, const hark_store_save *s)
 {
     sim_disk *d = &w->disk;
@@ -41,7 +68,8 @@ void disk_save(sim_world *w, const hark_store_save *s)
         end_redrive(d, s->drop[i]);
     }
     for (size_t i = 0; i < s->n_put; i++)
-        put_row(d, &s->put[i]);
+        if (!acked(d, s->put[i].sequence) || hk_planted == 52)
+            put_row(d, &s->put[i]);
     for (size_t i = 0; i < s->n_dead; i++) {
         const sim_payload *p = (const void *)s->dead[i].event;
         end_redrive(d, p->seq);
@@ -54,9 +82,11 @@ void disk_save(sim_world *w, const hark_store_save *s)
     }
 }
 
-void disk_count(sim_disk *d, uint64_t seq, bool crash, int64_t first_ns)
+bool disk_count(sim_disk *d, uint64_t seq, bool crash, int64_t first_ns)
 {
     sim_row *r = &d->rows[seq];
+    if (acked(d, seq))
+        return false;
     if (!r->there)
         *r = (sim_row){.there = true,
                        .row = {.sequence = seq, .state = HARK_ROW_COUNTS, .first_ns = first_ns}};
@@ -64,11 +94,12 @@ void disk_count(sim_disk *d, uint64_t seq, bool crash, int64_t first_ns)
     r->row.interruptions += !crash;
     if (crash)
         (void)snprintf(r->error, sizeof r->error, "SIGSEGV at 0x0");
+    return true;
 }
 
 bool disk_settled(const sim_disk *d, uint64_t seq)
 {
-    bool settled = seq <= d->floor;
+    bool settled = seq <= d->floor || acked(d, seq);
     for (size_t i = 0; i < d->n_settled; i++)
         settled |= d->settled[i].first <= seq && seq <= d->settled[i].last;
     return settled;
@@ -90,7 +121,7 @@ hark_err disk_redrive(sim_world *w, sim_letter *l, int64_t due_ns)
         return HARK_ECONFLICT;
     if (!disk_settled(d, l->seq))
         return HARK_EAGAIN; /* the consumer was reset and comes to it by itself */
-    if (r->there && r->row.state != HARK_ROW_COUNTS && r->row.state != HARK_ROW_DEAD)
+    if (acked(d, l->seq) || (disk_row(d, l->seq) && r->row.state != HARK_ROW_DEAD))
         return HARK_ECONFLICT;
     const char *key = w->events[l->seq].key;
     put_row(d, &(hark_store_row){.sequence = l->seq,
@@ -129,9 +160,26 @@ void disk_reset(sim_world *w, uint64_t floor, const hark_store_rerun *rerun)
         d->letters[i].state = HARK_LETTER_DEAD;
 }
 
+/* What transactions have settled becomes part of the settled set, and their rows go. */
+static void merge_acks(sim_disk *d)
+{
+    for (uint64_t seq = 1; seq <= EVENTS; seq++) {
+        if (!acked(d, seq))
+            continue;
+        d->rows[seq].there = false;
+        if (disk_settled(d, seq) || hk_planted == 60)
+            continue;
+        size_t at = d->n_settled++;
+        for (; at > 0 && d->settled[at - 1].first > seq; at--)
+            d->settled[at] = d->settled[at - 1];
+        d->settled[at] = (hark_store_range){seq, seq};
+    }
+}
+
 size_t disk_consumer(sim_disk *d, hark_store_consumer *ret, hark_store_row *rows)
 {
     size_t n = 0;
+    merge_acks(d);
     for (uint64_t seq = 1; seq <= EVENTS; seq++) {
         sim_row *r = &d->rows[seq];
         if (!r->there)

@@ -18,7 +18,8 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { AUDITED = 3 }; /* how a child ends whose auditor found something */
+enum { AUDITED = 3 };         /* how a child ends whose auditor found something */
+enum { PLANT_SEEDS = 10000 }; /* a planted mistake is found within so many */
 
 int hk_planted; /* see HK_BUG */
 
@@ -70,6 +71,23 @@ static const struct {
     {42, "a stored time is trusted though the clock was set"},
     {43, "the core is told of a discarded letter that parks nothing"},
     {44, "of what is queued behind a retry only the last goes to the ledger"},
+    {45, "the row of a committed ack is not dropped"},
+    {46, "a sealed attempt times out"},
+    {47, "an unsealed attempt never times out"},
+    {48, "an event that is postponed has had an attempt"},
+    {49, "the attempt of a buried event is not logged"},
+    {50, "the core is told of an ack of before a reset"},
+    {51, "an ack of before a reset is committed"},
+    {52, "a save of before an ack replaces its row"},
+    {53, "the attempt of a buried event is not counted"},
+    {54, "an effect is committed without its ack"},
+    {55, "an event that was only postponed has a first attempt"},
+    {56, "a sealed attempt that is extended times out"},
+    {57, "what is parked is said to be open"},
+    {58, "what an earlier run settled is said to be ahead"},
+    {59, "an ack is committed without its effect"},
+    {60, "what a transaction settled is forgotten when the consumer is loaded"},
+    {61, "the letters that a committed ack answers for stay"},
 };
 
 int sim_memory_in = -1;
@@ -167,10 +185,9 @@ static int run_range(const char *me, uint64_t first, uint64_t n, int64_t for_ns)
 /* True when it was found. */
 static bool run_plant(const char *me, size_t i)
 {
-    enum { SEEDS = 10000 };
     int status = 0;
     hk_planted = plants[i].n;
-    uint64_t seed = run_seeds(1, SEEDS, -1, true, &status);
+    uint64_t seed = run_seeds(1, PLANT_SEEDS, -1, true, &status);
     hk_planted = 0;
     bool audited = WIFEXITED(status) && WEXITSTATUS(status) == AUDITED;
     if (seed)
@@ -179,7 +196,7 @@ static bool run_plant(const char *me, size_t i)
                      audited ? "by the auditor" : "by an assertion or a sanitizer", plants[i].what);
     else
         (void)printf("plant %2d NOT FOUND in %d seeds: %s; try: %s --plant %d\n", plants[i].n,
-                     SEEDS, plants[i].what, me, plants[i].n);
+                     PLANT_SEEDS, plants[i].what, me, plants[i].n);
     return seed != 0;
 }
 
@@ -214,7 +231,7 @@ int main(int argc, char **argv)
     if (argc > 2 && strcmp(argv[1], "--plant") == 0) {
         hk_planted = (int)number(argv[2]);
         if (argc == 3)
-            return run_range(argv[0], 1, 10000, -1);
+            return run_range(argv[0], 1, PLANT_SEEDS, -1);
         sim_run(number(argv[3]), true);
         return 0;
     }

@@ -96,7 +96,7 @@ void sim_read(sim_world *w)
 static sim_script act(const sim_world *w, sim_event *e)
 {
     bool again = e->runs++ < e->times;
-    if (!again || (w->calm && e->script == SIM_CRASH))
+    if (!again || e->script == SIM_NEWER || (w->calm && e->script == SIM_CRASH))
         return SIM_ACK;
     return e->script;
 }
@@ -133,6 +133,39 @@ static void handle(sim_world *w, const hk_started *s, int64_t until)
             does == SIM_HANG ? ", hangs" : "", s->replayed ? ", replayed" : "");
 }
 
+static void bury(sim_world *w, const hk_started *s)
+{
+    sim_say(w, "%llu is buried", (unsigned long long)s->seq);
+    if (hk_core_bury(w->core, s->lease, "upcast", "it breaks", sim_now(w)) ||
+        !hk_core_bury(w->core, s->lease, "upcast", "it breaks", sim_now(w)))
+        sim_fail(w, "%llu is not buried, or twice", (unsigned long long)s->seq);
+    audit_bury(w, s->seq);
+}
+
+static void postpone(sim_world *w, const hk_started *s)
+{
+    int64_t delay = (int64_t)sim_roll(w, 60) * MS;
+    sim_say(w, "%llu is postponed", (unsigned long long)s->seq);
+    if (hk_core_postpone(w->core, s->lease, delay, "a newer version", sim_now(w)) ||
+        !hk_core_postpone(w->core, s->lease, delay, "a newer version", sim_now(w)))
+        sim_fail(w, "%llu is not postponed, or twice", (unsigned long long)s->seq);
+    audit_postpone(w, s, delay);
+}
+
+/* Can it be brought to its handler? */
+static bool make_ready(sim_world *w, const hk_started *s)
+{
+    sim_event *e = &w->events[s->seq];
+    bool newer = e->script == SIM_NEWER && !w->knows;
+    if ((e->script == SIM_BROKEN && e->runs++ < e->times) || (newer && w->buries))
+        bury(w, s);
+    else if (newer)
+        postpone(w, s);
+    else
+        return true;
+    return false;
+}
+
 static void run(sim_world *w, const hk_started *s, int64_t until)
 {
     if (!s->payload &&
@@ -144,6 +177,8 @@ static void run(sim_world *w, const hk_started *s, int64_t until)
         return;
     }
     audit_start(w, s);
+    if (!make_ready(w, s))
+        return;
     if (w->calm || !sim_chance(w, 25)) {
         handle(w, s, until);
         return;
@@ -199,7 +234,7 @@ static void expire(sim_world *w)
         size_t i = 0;
         while (i < w->n_running && !(w->running[i].live && w->running[i].seq == seq))
             i++;
-        if (i == w->n_running || w->running[i].until > w->mono)
+        if (i == w->n_running || w->running[i].until > w->mono || w->running[i].sealed)
             sim_fail(w, "%llu is timed out before its time", (unsigned long long)seq);
         w->running[i].live = false;
         if (w->running[i].ends == INT64_MAX)
@@ -207,7 +242,7 @@ static void expire(sim_world *w)
         audit_settle(w, seq, HARK_RETRY, came, -1, "timeout");
     }
     for (size_t i = 0; i < w->n_running; i++)
-        if (w->running[i].live && w->running[i].until <= w->mono)
+        if (w->running[i].live && !w->running[i].sealed && w->running[i].until <= w->mono)
             sim_fail(w, "%llu is not timed out", (unsigned long long)w->running[i].seq);
 }
 
@@ -237,6 +272,8 @@ void sim_handlers(sim_world *w)
             sim_restart(w, SIM_CRASHED, r.seq);
             return;
         }
+        if (r.does == SIM_ACK && w->events[r.seq].transacts && sim_transact(w, &w->running[i]))
+            continue;
         w->running[i] = w->running[--w->n_running];
         answer(w, &r);
     }
@@ -254,15 +291,32 @@ void sim_collect(sim_world *w)
     audit_collect(w);
 }
 
-void sim_commit(sim_world *w, bool ok)
+static void commit_save(sim_world *w, bool ok)
 {
-    if (!w->flight)
-        return;
-    w->flight = false;
     sim_say(w, "saved: %s, floor %llu, %zu put, %zu dropped, %zu dead", ok ? "yes" : "no",
             (unsigned long long)w->save.floor, w->save.n_put, w->save.n_drop, w->save.n_dead);
     audit_commit(w, ok);
-    hk_core_saved(w->core, ok);
+}
+
+/* One group: transactions, and the save if there is one. */
+static void group(sim_world *w, bool ok)
+{
+    bool save_first = sim_chance(w, 4);
+    if (w->flight && save_first)
+        commit_save(w, ok);
+    sim_run_txs(w, ok);
+    if (w->flight && !save_first)
+        commit_save(w, ok);
+}
+
+void sim_commit(sim_world *w, bool ok)
+{
+    group(w, ok);
+    if (sim_chance(w, 2)) /* handlers' threads may be faster than the writer */
+        sim_tell_txs(w, false);
+    if (w->flight)
+        hk_core_saved(w->core, ok);
+    w->flight = false;
 }
 
 static void stop(sim_world *w)
@@ -279,7 +333,8 @@ static void stop(sim_world *w)
 /* What the store finds in the slots when it is opened again. */
 static void count(sim_world *w, uint64_t seq, bool crash)
 {
-    disk_count(&w->disk, seq, crash, w->wall);
+    if (!disk_count(&w->disk, seq, crash, w->wall))
+        return;
     w->events[seq].crashes += crash;
     w->events[seq].interruptions += !crash;
     sim_say(w, "%llu counts %s", (unsigned long long)seq, crash ? "a crash" : "an interruption");
@@ -296,10 +351,8 @@ static bool still_in_slot(sim_world *w, uint64_t seq)
 void sim_restart(sim_world *w, sim_stop how, uint64_t culprit)
 {
     static const char *const words[] = {"ends", "is killed", "crashes"};
-    if (w->flight && sim_chance(w, 2)) { /* committed, but nobody heard of it */
-        audit_commit(w, true);
-        sim_say(w, "saved, and");
-    }
+    if (sim_chance(w, 2)) /* committed, but nobody heard of it */
+        group(w, true);
     sim_say(w, "the process %s", words[how]);
     for (size_t i = 0; how != SIM_CLEAN && i < w->n_running; i++)
         if (w->running[i].live)
@@ -308,6 +361,8 @@ void sim_restart(sim_world *w, sim_stop how, uint64_t culprit)
         if (still_in_slot(w, seq))
             count(w, seq, false);
     stop(w);
+    w->n_txs = 0;
+    w->knows |= w->calm || sim_chance(w, 3);
     w->mono = (int64_t)sim_roll(w, 1000) * MS;
     if (sim_chance(w, 3))
         w->wall += (int64_t)sim_roll(w, 6) * HOUR - 3 * HOUR;
@@ -324,7 +379,7 @@ void sim_tell(sim_world *w)
                                         w->tell_due_wall);
         if (memory_was_out(w, err))
             return;
-        w->now[w->tell_seq] = (sim_truth){SIM_OPEN, 0};
+        w->now[w->tell_seq] = (sim_truth){.end = SIM_OPEN};
         w->events[w->tell_seq].not_before = w->tell_due;
         w->events[w->tell_seq].read = true;
     } else if (w->tell == SIM_TELL_DISCARDED) {

@@ -31,11 +31,13 @@ static void make_event(sim_world *w, sim_event *e, uint64_t keys)
     e->matches = k != keys;
     if (k < keys)
         (void)snprintf(e->key, sizeof e->key, "k%d", (int)(k % 10));
-    static const sim_script scripts[] = {SIM_ACK,   SIM_ACK,    SIM_ACK,  SIM_ACK,  SIM_RETRY,
-                                         SIM_RETRY, SIM_REJECT, SIM_HANG, SIM_CRASH};
+    static const sim_script scripts[] = {SIM_ACK,    SIM_ACK,   SIM_ACK,    SIM_ACK,
+                                         SIM_RETRY,  SIM_RETRY, SIM_REJECT, SIM_HANG,
+                                         SIM_BROKEN, SIM_NEWER, SIM_CRASH};
+    e->transacts = sim_chance(w, 2);
     e->script = scripts[sim_roll(w, sizeof scripts / sizeof *scripts)];
     e->times = sim_roll(w, 5) + 1;
-    if (e->script == SIM_REJECT && sim_chance(w, 2))
+    if ((e->script == SIM_REJECT || e->script == SIM_BROKEN) && sim_chance(w, 2))
         e->times = 1000; /* whenever it is redriven */
     e->limit = -1;
 }
@@ -59,6 +61,9 @@ static void make_world(sim_world *w)
     w->mono = (int64_t)sim_roll(w, 1000) * MS;
     w->wall = 500000 * HOUR + (int64_t)sim_roll(w, 1000) * MS;
     w->timeout = (int64_t)(sim_roll(w, 40) + 10) * MS;
+    w->buries = sim_chance(w, 4);
+    w->lazy = sim_chance(w, 2) ? 3 : 15;
+    w->slow = sim_chance(w, 2) ? 1 : 8;
     w->start = sim_chance(w, 3) ? sim_roll(w, 6) : 0;
     w->visible = w->start;
     w->disk.floor = w->start;
@@ -101,14 +106,31 @@ static void pause_or_resume(sim_world *w)
     hk_core_pause(w->core, w->opts.paused);
 }
 
+static bool untold(const sim_world *w)
+{
+    for (size_t i = 0; i < w->n_txs; i++)
+        if (w->txs[i].state == SIM_TX_COMMITTED)
+            return true;
+    return false;
+}
+
+/* Between the commit of a transaction and its end is the worst time to be killed. */
+static void commit(sim_world *w)
+{
+    sim_commit(w, !sim_chance(w, 4));
+    if (untold(w) && sim_chance(w, 8))
+        sim_restart(w, SIM_KILLED, 0);
+}
+
 static void save(sim_world *w)
 {
-    if (w->flight) {
-        sim_commit(w, !sim_chance(w, 4));
+    if (w->flight || (w->n_txs && sim_chance(w, 2))) {
+        if (sim_chance(w, w->slow))
+            commit(w);
         return;
     }
     hk_dirt dirt = hk_core_dirt(w->core);
-    if (dirt == HK_DIRTY_URGENT || (dirt == HK_DIRTY_LAZY && sim_chance(w, 3)))
+    if (dirt == HK_DIRTY_URGENT || (dirt == HK_DIRTY_LAZY && sim_chance(w, w->lazy)))
         sim_collect(w);
 }
 
@@ -163,7 +185,7 @@ static void rare(sim_world *w)
 
 static void storm(sim_world *w)
 {
-    uint64_t steps = sim_roll(w, 400) + 50;
+    uint64_t steps = sim_roll(w, 600) + 50;
     for (uint64_t i = 0; i < steps; i++) {
         if (sim_chance(w, 4) && w->visible < w->n_events)
             w->visible += sim_roll(w, w->n_events - w->visible) / 2 + 1;
@@ -190,6 +212,8 @@ static void storm(sim_world *w)
             else if (sim_chance(w, 4))
                 rare(w);
         }
+        if (sim_chance(w, 5))
+            sim_tell_txs(w, false);
         sim_handlers(w); /* a lease that ran out is seen at once */
     }
 }
@@ -236,21 +260,24 @@ static void calm(sim_world *w)
     sim_say(w, "-- calm --");
     w->visible = w->n_events;
     sim_tell(w);
+    if (!w->knows)
+        sim_restart(w, SIM_CLEAN, 0);
     w->disk.paused = w->opts.paused = false;
     hk_core_pause(w->core, false);
     for (size_t i = 0; i < w->n_running; i++)
         if (w->running[i].does == SIM_CRASH)
             w->running[i].does = SIM_ACK;
-    for (size_t i = 0; !audit_done(w) || w->n_running; i++) {
+    for (size_t i = 0; !audit_done(w) || w->n_running || w->n_txs; i++) {
         if (i > 20000)
             sim_fail(w, "it never ends");
         sim_read(w);
         sim_handlers(w);
         sim_start(w, true);
-        bool dirty = w->flight || hk_core_dirt(w->core) != HK_CLEAN;
+        bool dirty = w->flight || w->n_txs || hk_core_dirt(w->core) != HK_CLEAN;
         sim_commit(w, true);
         sim_collect(w);
         sim_commit(w, true);
+        sim_tell_txs(w, true);
         bool more = settle_letters(w) ||
                     (hk_core_room(w->core) > 0 && hk_core_covered(w->core) < w->visible);
         if (!dirty && !more && hk_core_dirt(w->core) == HK_CLEAN &&

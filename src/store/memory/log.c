@@ -226,11 +226,22 @@ static void append_new(hark_store *s, hark_store_append *items, size_t n)
         seal(s);
 }
 
+static hark_err no_versions(const hark_store_append *a, hark_errinfo *ei)
+{
+    return hk_fail(ei, HARK_ENOTSUP,
+                   "memory: keeps no versions of subjects, and an event of type %.100s has "
+                   "expected_version %lld; use sqlite:PATH",
+                   hark_event_type(a->event), (long long)a->expected);
+}
+
 static hark_err mem_append(hark_store *s, hark_store_append *items, size_t n, hark_errinfo *ei)
 {
     bool own_ids = false;
     for (size_t i = 0; i < n; i++) {
         items[i].ret_duplicate = 0;
+        items[i].ret_subject_version = 0;
+        if (HK_UNLIKELY(items[i].expected != 0))
+            return no_versions(&items[i], ei);
         own_ids |= !items[i].fresh_id;
     }
     if (!own_ids) {
@@ -308,4 +319,5 @@ const hark_store_ops hk_store_memory = {
     .replay_put = hk_mem_replay_put,
     .replays = hk_mem_replays,
     .count = mem_count,
+    .versions = hk_mem_versions,
 };

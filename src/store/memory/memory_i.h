@@ -1,5 +1,5 @@
 /* memory_i.h: the parts of the memory store: log.c (the ring of events), dedupe.c (source and id to
- * sequence), and the ledger, see ledger_i.h. */
+ * sequence), versions.c (counting by type and version), and the ledger, see ledger_i.h. */
 #ifndef HK_STORE_MEMORY_I_H
 #define HK_STORE_MEMORY_I_H
 
@@ -31,6 +31,9 @@ struct hark_store {
 /* For the writer: waits, without sealing, until what was published so far is visible: the last
  * sequence of it. Not under the ledger's lock. */
 uint64_t hk_mem_wait_visible(hark_store *s);
+
+/* versions.c */
+hark_err hk_mem_versions(hark_store *s, hark_store_version_fn fn, void *ud, hark_errinfo *ei);
 
 /* dedupe.c: events are the same by source and id */
 uint64_t hk_mem_id_hash(const hark_event *e);

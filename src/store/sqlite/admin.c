@@ -91,11 +91,12 @@ static hark_err set_place(hark_store *s, uint64_t consumer, const place *p,
     return err;
 }
 
-/* Redriven letters whose delivery is dropped here are dead letters again: none is forgotten. */
+/* Redriven letters whose delivery is dropped here are dead letters again: none is forgotten. But where
+ * it was settled they have ended. */
 static hark_err clear_state(hark_store *s, uint64_t consumer, hark_errinfo *ei)
 {
-    static const hk_sql all[] = {HK_SQL_ATTEMPTS_RESET, HK_SQL_DELIVERIES_CLEAR, HK_SQL_GAPS_CLEAR,
-                                 HK_SQL_REDRIVEN_UNDO};
+    static const hk_sql all[] = {HK_SQL_ACKED_LETTERS, HK_SQL_ATTEMPTS_RESET,
+                                 HK_SQL_DELIVERIES_CLEAR, HK_SQL_GAPS_CLEAR, HK_SQL_REDRIVEN_UNDO};
     hark_err err = HARK_OK;
     for (size_t i = 0; i < HK_COUNTOF(all) && !err; i++) {
         sqlite3_stmt *st;

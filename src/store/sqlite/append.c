@@ -1,8 +1,10 @@
 /* Appends events: one INSERT each, with names as numbers and no allocation. The unique index over
- * (id, source) finds repeats; a unit that meets a conflict takes back its own rows, which are the
- * highest of the transaction, and with them their sequences. */
+ * (id, source) finds repeats; a unit that meets a conflict, or a subject at another version than it
+ * expects, takes back its own rows, which are the highest of the transaction, and with them their
+ * sequences. */
 #include "store/sqlite/store_i.h"
 
+#include <stdio.h>
 #include <string.h>
 
 /* Parameters of HK_SQL_INSERT_EVENT. */
@@ -107,7 +109,8 @@ static void bind(hark_store *s, sqlite3_stmt *st, const hk_row *r, const numbers
         sqlite3_bind_blob64(st, P_DATA, t[HK_ROW_DATA].s, t[HK_ROW_DATA].len, SQLITE_STATIC);
 }
 
-/* The first event of this id and source: its sequence, and whether its content is the same. */
+/* The first event of this id and source: its sequence, and whether its content is the same; 0 = there
+ * is none. */
 static hark_err find_first(hark_store *s, const hk_row *r, int64_t source, const uint8_t digest[16],
                            uint64_t *ret_seq, bool *ret_same, hark_errinfo *ei)
 {
@@ -118,25 +121,23 @@ static hark_err find_first(hark_store *s, const hk_row *r, int64_t source, const
     sqlite3_bind_text(st, 1, r->text[HK_ROW_ID].s, (int)r->text[HK_ROW_ID].len, SQLITE_STATIC);
     sqlite3_bind_int64(st, 2, source);
     hark_err err = hk_conn_step(&s->conn, st, &row, "looking up a repeated event", ei);
-    if (!err && row) {
-        *ret_seq = (uint64_t)sqlite3_column_int64(st, 0);
-        *ret_same = sqlite3_column_bytes(st, 1) == 16 &&
-                    memcmp(sqlite3_column_blob(st, 1), digest, 16) == 0;
-    } else if (!err) {
-        err = hk_fail(ei, HARK_ECORRUPT, "%s: its index of ids does not match its events", s->path);
-    }
+    *ret_seq = !err && row ? (uint64_t)sqlite3_column_int64(st, 0) : 0;
+    *ret_same = !err && row && sqlite3_column_bytes(st, 1) == 16 &&
+                memcmp(sqlite3_column_blob(st, 1), digest, 16) == 0;
     sqlite3_reset(st);
     return err;
 }
 
+/* *ret_sequence is 0 if it repeats nothing. */
 static hark_err repeated(hark_store *s, hark_store_append *a, const hk_row *r, int64_t source,
                          hark_errinfo *ei)
 {
     bool same = false;
     hark_err err = find_first(s, r, source, a->digest, &a->ret_sequence, &same, ei);
-    if (err)
+    if (err || a->ret_sequence == 0)
         return err;
     a->ret_duplicate = 1;
+    a->ret_subject_version = 0;
     if (same || a->first_stands)
         return HARK_OK;
     return hk_fail(ei, HARK_ECONFLICT,
@@ -145,6 +146,55 @@ static hark_err repeated(hark_store *s, hark_store_append *a, const hk_row *r, i
                    r->text[HK_ROW_ID].s, r->text[HK_ROW_SOURCE].s,
                    (unsigned long long)a->ret_sequence);
 }
+
+/* ---- expected versions ----------------------------------------------------------------------- */
+
+static hark_err check_expected(const hark_store_append *a, hark_errinfo *ei)
+{
+    if (a->expected < HARK_EXPECT_NONE)
+        return hk_fail(ei, HARK_EINVAL,
+                       "expected_version %lld; give a version from 1, 0 for any, or "
+                       "HARK_EXPECT_NONE",
+                       (long long)a->expected);
+    if (!hark_event_subject(a->event))
+        return hk_fail(ei, HARK_EINVAL,
+                       "expected_version %lld of an event without a subject; give it the subject "
+                       "whose version it is, or expect none",
+                       (long long)a->expected);
+    return HARK_OK;
+}
+
+static bool as_expected(const hark_store_append *a, int64_t current)
+{
+    return a->expected == 0 || (a->expected == HARK_EXPECT_NONE ? 0 : a->expected) == current;
+}
+
+static hark_err other_version(hark_store_append *a, int64_t current, hark_errinfo *ei)
+{
+    char expected[48] = "no event of it";
+    a->ret_subject_version = (uint64_t)current;
+    if (a->expected > 0)
+        (void)snprintf(expected, sizeof expected, "version %lld", (long long)a->expected);
+    return hk_fail(ei, HARK_EVERSION,
+                   "subject %.100s is at version %lld and the event expects %s; read it again and "
+                   "decide anew",
+                   hark_event_subject(a->event), (long long)current, expected);
+}
+
+/* The place of the event in its subject. What is a repeat is one whatever it expects: *ret_repeat. */
+static hark_err place_in_subject(hark_store *s, hark_store_append *a, hk_row *r, int64_t source,
+                                 bool *ret_repeat, hark_errinfo *ei)
+{
+    hark_err err = next_subject_version(s, &r->text[HK_ROW_SUBJECT], &r->subject_version, ei);
+    a->ret_subject_version = (uint64_t)r->subject_version;
+    if (err || HK_LIKELY(as_expected(a, r->subject_version - 1)))
+        return err;
+    err = repeated(s, a, r, source, ei);
+    *ret_repeat = a->ret_sequence != 0;
+    return err || *ret_repeat ? err : other_version(a, r->subject_version - 1, ei);
+}
+
+/* ---- appending ------------------------------------------------------------------------------- */
 
 hark_err hk_append_size(hark_store *s, size_t len, hark_errinfo *ei)
 {
@@ -155,35 +205,49 @@ hark_err hk_append_size(hark_store *s, size_t len, hark_errinfo *ei)
                    len, limit);
 }
 
+static hark_err insert(hark_store *s, hark_store_append *a, hk_row *r, const numbers *n,
+                       hark_errinfo *ei)
+{
+    hark_err err = hk_row_attrs(a->event, &s->attrs, r, ei);
+    sqlite3_stmt *st = err ? NULL : hk_conn_stmt(&s->conn, HK_SQL_INSERT_EVENT, ei);
+    if (!st)
+        return err ? err : HARK_ESTORE;
+    r->seq = s->now.last + 1;
+    r->recorded = s->now.recorded;
+    bind(s, st, r, n, a->digest);
+    err = hk_conn_run(&s->conn, st, "storing an event", ei);
+    if (err)
+        return err;
+    if (sqlite3_changes(s->conn.db) > 0) {
+        s->now.last = a->ret_sequence = r->seq;
+        hk_versions_add(s, n->type, r->dataversion);
+        return HARK_OK;
+    }
+    err = repeated(s, a, r, n->source, ei);
+    if (!err && a->ret_sequence == 0)
+        err = hk_fail(ei, HARK_ECORRUPT, "%s: its index of ids does not match its events", s->path);
+    return err;
+}
+
 static hark_err append_one(hark_store *s, hark_store_append *a, hark_errinfo *ei)
 {
     hk_row r;
     numbers n = {0};
+    bool repeat = false;
+    a->ret_duplicate = 0;
+    a->ret_subject_version = 0;
     hk_row_of(a->event, &r);
     hark_err err = hk_append_size(s, r.text[HK_ROW_DATA].len, ei);
+    if (!err && HK_UNLIKELY(a->expected != 0))
+        err = check_expected(a, ei);
     if (!err)
         err = intern(s, &r, &n, ei);
     if (!err && r.text[HK_ROW_SUBJECT].s)
-        err = next_subject_version(s, &r.text[HK_ROW_SUBJECT], &r.subject_version, ei);
-    if (!err)
-        err = hk_row_attrs(a->event, &s->attrs, &r, ei);
-    sqlite3_stmt *st = err ? NULL : hk_conn_stmt(&s->conn, HK_SQL_INSERT_EVENT, ei);
-    if (!st)
-        return err ? err : HARK_ESTORE;
-    r.seq = s->now.last + 1;
-    r.recorded = s->now.recorded;
-    bind(s, st, &r, &n, a->digest);
-    err = hk_conn_run(&s->conn, st, "storing an event", ei);
-    if (err)
-        return err;
-    if (sqlite3_changes(s->conn.db) == 0)
-        return repeated(s, a, &r, n.source, ei);
-    s->now.last = a->ret_sequence = r.seq;
-    a->ret_duplicate = 0;
-    return HARK_OK;
+        err = place_in_subject(s, a, &r, n.source, &repeat, ei);
+    return err || repeat ? err : insert(s, a, &r, &n, ei);
 }
 
-static hark_err undo_unit(hark_store *s, uint64_t before, hark_errinfo *ei)
+static hark_err undo_unit(hark_store *s, uint64_t before, size_t mark, hark_errinfo *ei)
 {
     if (s->now.last == before)
         return HARK_OK;
@@ -192,8 +256,10 @@ static hark_err undo_unit(hark_store *s, uint64_t before, hark_errinfo *ei)
         return HARK_ESTORE;
     sqlite3_bind_int64(st, 1, (int64_t)before + 1);
     hark_err err = hk_conn_run(&s->conn, st, "taking back a unit", ei);
-    if (!err)
+    if (!err) {
         s->now.last = before;
+        hk_versions_back(s, mark);
+    }
     return err;
 }
 
@@ -214,11 +280,13 @@ hark_err hk_append(hark_store *s, hark_store_append *items, size_t n, hark_errin
         return out_of_sequences(s, ei);
     if (now > s->now.recorded)
         s->now.recorded = now;
+    err = hk_versions_room(s, n, ei);
+    size_t mark = hk_versions_mark(s);
     for (size_t i = 0; i < n && !err; i++)
         err = append_one(s, &items[i], ei);
     if (HK_UNLIKELY(err)) {
         bool refused = hark_err_class(err) == HARK_CLASS_REFUSED; /* then the group goes on */
-        hark_err undo = refused ? undo_unit(s, before, ei) : HARK_OK;
+        hark_err undo = refused ? undo_unit(s, before, mark, ei) : HARK_OK;
         return hk_group_note(s, undo ? undo : err);
     }
     if (s->now.first == 0 && s->now.last > before)

@@ -93,11 +93,22 @@ hark_err hk_conn_open(hk_conn *c, const char *path, int flags, hark_errinfo *ei)
     return HARK_OK;
 }
 
+/* Of statements that a program left behind; a younger one may be a part of it, in a virtual table. */
+static sqlite3_stmt *oldest_stmt(sqlite3 *db)
+{
+    sqlite3_stmt *oldest = NULL;
+    for (sqlite3_stmt *st = NULL; (st = sqlite3_next_stmt(db, st)) != NULL;)
+        oldest = st;
+    return oldest;
+}
+
 void hk_conn_close(hk_conn *c)
 {
+    sqlite3_stmt *left;
     for (size_t i = 0; i < HK_SQL_COUNT; i++)
         sqlite3_finalize(c->stmts[i]);
-    sqlite3_close(c->db);
+    while (sqlite3_close(c->db) == SQLITE_BUSY && (left = oldest_stmt(c->db)) != NULL)
+        sqlite3_finalize(left);
     memset(c, 0, sizeof *c);
 }
 

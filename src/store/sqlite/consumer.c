@@ -147,6 +147,26 @@ static bool load_row(sqlite3_stmt *st, hark_store_row *r)
     return key && error;
 }
 
+/* Sequences of rows that only say that they are settled. */
+typedef struct acked {
+    uint64_t *seqs;
+    size_t n, cap;
+} acked;
+
+static bool note_acked(acked *a, uint64_t seq)
+{
+    if (a->n == a->cap) {
+        size_t more = a->cap ? a->cap * 2 : 64;
+        uint64_t *seqs = realloc(a->seqs, more * sizeof *seqs);
+        if (!seqs)
+            return false;
+        a->seqs = seqs;
+        a->cap = more;
+    }
+    a->seqs[a->n++] = seq;
+    return true;
+}
+
 static bool room_for_row(hark_store_consumer *c, size_t *cap)
 {
     if (c->ret_n_rows < *cap)
@@ -160,7 +180,14 @@ static bool room_for_row(hark_store_consumer *c, size_t *cap)
     return true;
 }
 
-static hark_err load_rows(hark_store *s, hark_store_consumer *c, hark_errinfo *ei)
+static bool take_row(sqlite3_stmt *st, hark_store_consumer *c, size_t *cap, acked *a)
+{
+    if (sqlite3_column_int64(st, D_STATE) == HK_ROW_SETTLED)
+        return note_acked(a, (uint64_t)sqlite3_column_int64(st, D_SEQ));
+    return room_for_row(c, cap) && load_row(st, &c->ret_rows[c->ret_n_rows++]);
+}
+
+static hark_err read_rows(hark_store *s, hark_store_consumer *c, acked *a, hark_errinfo *ei)
 {
     sqlite3_stmt *st;
     size_t cap = 0;
@@ -173,10 +200,21 @@ static hark_err load_rows(hark_store *s, hark_store_consumer *c, hark_errinfo *e
         err = hk_conn_step(&s->conn, st, &row, "loading a consumer", ei);
         if (err || !row)
             break;
-        if (!room_for_row(c, &cap) || !load_row(st, &c->ret_rows[c->ret_n_rows++]))
+        if (!take_row(st, c, &cap, a))
             err = hk_fail(ei, HARK_ENOMEM, "no memory for the open rows of consumer %s", c->name);
     }
     sqlite3_reset(st);
+    return err;
+}
+
+/* Whoever only looks (`find`) may do so while the consumer is at work. */
+static hark_err load_rows(hark_store *s, hark_store_consumer *c, hark_errinfo *ei)
+{
+    acked a = {0};
+    hark_err err = read_rows(s, c, &a, ei);
+    if (!err)
+        err = hk_acks_fold(s, c, a.seqs, a.n, !c->find, ei);
+    free(a.seqs);
     return err;
 }
 

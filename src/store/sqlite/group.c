@@ -37,11 +37,13 @@ void hk_group_rollback(hark_store *s)
     if (!s->in_group)
         return;
     s->in_group = false;
+    hk_sqlite_tx_drop(s);
     if (!sqlite3_get_autocommit(s->conn.db) &&
         hk_conn_do(&s->conn, HK_SQL_ROLLBACK, "rolling back", NULL) != HARK_OK)
         s->broken = HARK_ESTORE;
     s->now = s->kept;
     hk_trim_forget(s);
+    hk_versions_rolled_back(s);
     for (size_t i = 0; i < HK_NAME_KINDS; i++)
         hk_intern_rollback(&s->names[i]);
 }
@@ -74,15 +76,20 @@ hark_err hk_group_commit(hark_store *s, hark_errinfo *ei)
     hark_errinfo why = {0};
     if (!s->in_group)
         return hk_fail(ei, HARK_EINTERNAL, "commit without a group");
-    hark_err err = hk_conn_do(&s->conn, HK_SQL_COMMIT, "committing", &why);
+    hark_err err = hk_versions_settle(s, &why);
+    if (!err) {
+        err = hk_conn_do(&s->conn, HK_SQL_COMMIT, "committing", &why);
+        err = err ? commit_outcome(s, err, &why) : HARK_OK;
+    }
     if (HK_UNLIKELY(err)) {
-        err = hk_group_note(s, commit_outcome(s, err, &why));
+        (void)hk_group_note(s, err);
         hk_group_rollback(s);
         return hk_fail(ei, err, "%s", why.text);
     }
     s->in_group = false;
     publish(s);
     s->kept = s->now;
+    hk_versions_committed(s);
     for (size_t i = 0; i < HK_NAME_KINDS; i++)
         hk_intern_commit(&s->names[i]);
     return HARK_OK;

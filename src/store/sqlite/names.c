@@ -106,13 +106,23 @@ void hk_intern_commit(hk_intern *t)
     t->n_kept = t->n;
 }
 
-void hk_intern_rollback(hk_intern *t)
+size_t hk_intern_mark(const hk_intern *t)
 {
-    if (t->n == t->n_kept)
+    return t->n;
+}
+
+void hk_intern_back(hk_intern *t, size_t mark)
+{
+    if (t->n == mark)
         return;
-    while (t->n > t->n_kept)
+    while (t->n > mark)
         free(t->entries[--t->n].name);
     rebuild(t);
+}
+
+void hk_intern_rollback(hk_intern *t)
+{
+    hk_intern_back(t, t->n_kept);
 }
 
 void hk_intern_free(hk_intern *t)

@@ -34,6 +34,9 @@ hark_err hk_intern_id(hk_intern *t, hk_name_kind kind, hk_conn *c, const char *n
                       hark_errinfo *ei);
 void hk_intern_commit(hk_intern *t);
 void hk_intern_rollback(hk_intern *t);
+/* A part of a group that is undone: back to where it began. */
+size_t hk_intern_mark(const hk_intern *t);
+void hk_intern_back(hk_intern *t, size_t mark);
 void hk_intern_free(hk_intern *t);
 
 /* Number to name, for one reader. */

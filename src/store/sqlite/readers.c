@@ -10,6 +10,7 @@
 
 static void free_reader(hk_reader *r)
 {
+    hk_program_close(&r->program);
     hk_conn_close(&r->conn);
     for (size_t i = 0; i < HK_NAME_KINDS; i++)
         hk_names_free(&r->names[i]);
@@ -30,6 +31,8 @@ static hark_err open_reader(hark_store *s, hk_reader *r, hark_errinfo *ei)
         err = hk_conn_exec(&r->conn, "PRAGMA query_only = 1; PRAGMA cache_size = -4096",
                            "preparing to read", ei);
     }
+    if (!err)
+        hk_program_open(&r->program, &r->conn, true);
     return err;
 }
 

@@ -14,6 +14,7 @@ typedef struct letter {
     uint64_t now;   /* the consumer's generation; 0 = the consumer is not there */
     uint64_t floor; /* the consumer's */
     int64_t row;    /* state of the open row; 0 = there is none */
+    bool settled;   /* by an ack that the floor does not tell yet */
     char *key;      /* lane */
     bool damaged;   /* its event cannot be read */
 } letter;
@@ -98,9 +99,14 @@ static hark_err find_row(hark_store *s, letter *l, hark_errinfo *ei)
     sqlite3_bind_int64(st, 2, (int64_t)l->seq);
     err = hk_conn_step(&s->conn, st, &row, "looking up a delivery", ei);
     if (!err && row) {
+        l->row = sqlite3_column_int64(st, 0);
+        l->settled = l->row == HK_ROW_SETTLED;
+    }
+    if (l->settled) {
+        l->row = 0;
+    } else if (!err && row) {
         const char *key;
         bool there = hk_column_str(st, 1, &key);
-        l->row = sqlite3_column_int64(st, 0);
         free(l->key);
         l->key = hk_strdup(key);
         if (!there || (key && !l->key))
@@ -147,7 +153,7 @@ static hark_err may_redrive(const letter *l, hark_errinfo *ei)
                        "sequence %llu of dead letter %llu is being delivered again; wait for what "
                        "comes of it",
                        (unsigned long long)l->seq, (unsigned long long)l->id);
-    if (!l->row && l->generation != l->now && l->seq > l->floor)
+    if (!l->row && !l->settled && l->generation != l->now && l->seq > l->floor)
         return hk_fail(ei, HARK_EAGAIN,
                        "the consumer of dead letter %llu was reset and comes to sequence %llu by "
                        "itself; try again when it is past it",
@@ -192,7 +198,10 @@ hark_err hk_sqlite_letter_redrive(hark_store *s, uint64_t id, int64_t due_ns,
         free(l.key);
         return err;
     }
-    err = put_row(s, &l, due_ns, ei);
+    if (l.settled) /* such a row gives way to no other */
+        err = hk_delivery_drop(s, l.consumer, l.seq, ei);
+    if (!err)
+        err = put_row(s, &l, due_ns, ei);
     if (!err)
         err = mark_redriven(s, &l, ei);
     if (!err)

@@ -131,6 +131,50 @@ static const char *const migrations[HK_SQLITE_FORMAT] = {
     "  last INTEGER NOT NULL,"
     "  PRIMARY KEY(consumer_id, first)) WITHOUT ROWID;"
     "CREATE TABLE subjects(subject TEXT PRIMARY KEY, version INTEGER NOT NULL) WITHOUT ROWID;",
+    /* 2 -> 3: the program's tables are in the same file, so ours get a prefix */
+    "ALTER TABLE meta RENAME TO hark_meta;"
+    "ALTER TABLE types RENAME TO hark_types;"
+    "ALTER TABLE sources RENAME TO hark_sources;"
+    "ALTER TABLE mediatypes RENAME TO hark_mediatypes;"
+    "ALTER TABLE events RENAME TO hark_events;"
+    "ALTER TABLE consumers RENAME TO hark_consumers;"
+    "ALTER TABLE deliveries RENAME TO hark_deliveries;"
+    "ALTER TABLE attempts RENAME TO hark_attempts;"
+    "ALTER TABLE dead_letters RENAME TO hark_dead_letters;"
+    "ALTER TABLE schedules RENAME TO hark_schedules;"
+    "ALTER TABLE replays RENAME TO hark_replays;"
+    "ALTER TABLE gaps RENAME TO hark_gaps;"
+    "ALTER TABLE subjects RENAME TO hark_subjects;"
+    "DROP INDEX events_by_id;"
+    "CREATE UNIQUE INDEX hark_events_by_id ON hark_events(id, source_id);"
+    "DROP INDEX events_by_type;"
+    "CREATE INDEX hark_events_by_type ON hark_events(type_id);"
+    "DROP INDEX events_by_subject;"
+    "CREATE INDEX hark_events_by_subject ON hark_events(subject, subject_version)"
+    "  WHERE subject IS NOT NULL;"
+    "DROP INDEX attempts_by_seq;"
+    "CREATE INDEX hark_attempts_by_seq ON hark_attempts(seq, consumer_id);"
+    "DROP INDEX dead_letters_by_consumer;"
+    "CREATE INDEX hark_dead_letters_by_consumer ON hark_dead_letters(consumer_id, seq);"
+    "DROP INDEX dead_letters_by_state;"
+    "CREATE INDEX hark_dead_letters_by_state ON hark_dead_letters(consumer_id, state);"
+    "DROP INDEX schedules_by_event;"
+    "CREATE UNIQUE INDEX hark_schedules_by_event ON hark_schedules(event_id, source);"
+    "CREATE TABLE hark_versions("
+    "  type_id INTEGER NOT NULL,"
+    "  version INTEGER NOT NULL,"
+    "  count INTEGER NOT NULL,"
+    "  first INTEGER NOT NULL,"
+    "  last INTEGER NOT NULL,"
+    "  PRIMARY KEY(type_id, version)) WITHOUT ROWID;"
+    "INSERT INTO hark_versions SELECT type_id, dataversion, count(*), min(recorded), max(recorded)"
+    "  FROM hark_events GROUP BY type_id, dataversion;"
+    "INSERT INTO hark_meta SELECT 'counted', ifnull(max(seq), 0) FROM hark_events;"
+    "CREATE TABLE hark_kept("
+    "  key TEXT PRIMARY KEY,"
+    "  until INTEGER NOT NULL,"
+    "  data BLOB NOT NULL) WITHOUT ROWID;"
+    "CREATE INDEX hark_kept_by_until ON hark_kept(until);",
 };
 
 static hark_err number(hk_conn *c, const char *sql, int64_t *ret, hark_errinfo *ei)
@@ -218,12 +262,14 @@ hark_err hk_schema_open(hk_conn *c, const char *path, hark_errinfo *ei)
                            "setting it up", ei);
     if (!err && format < HK_SQLITE_FORMAT)
         err = migrate(c, format, ei);
+    if (!err) /* for the program's tables; the log's have none */
+        err = hk_conn_exec(c, "PRAGMA foreign_keys = ON", "setting it up", ei);
     return err;
 }
 
 static hark_err no_meta(const hark_store *s, const char *key, hark_errinfo *ei)
 {
-    return hk_fail(ei, HARK_ECORRUPT, "%s has no %s in its table meta; restore from a backup",
+    return hk_fail(ei, HARK_ECORRUPT, "%s has no %s in its table hark_meta; restore from a backup",
                    s->path, key);
 }
 
@@ -231,7 +277,7 @@ static hark_err load_log_id(hark_store *s, hark_errinfo *ei)
 {
     sqlite3_stmt *st = NULL;
     bool row = false;
-    if (sqlite3_prepare_v2(s->conn.db, "SELECT value FROM meta WHERE key = 'log_id'", -1, &st,
+    if (sqlite3_prepare_v2(s->conn.db, "SELECT value FROM hark_meta WHERE key = 'log_id'", -1, &st,
                            NULL) != SQLITE_OK)
         return hk_conn_fail(&s->conn, "reading the log's id", ei);
     hark_err err = hk_conn_step(&s->conn, st, &row, "reading the log's id", ei);
@@ -251,7 +297,7 @@ hark_err hk_schema_load(hark_store *s, hark_errinfo *ei)
     uint64_t first = 0, last = 0;
     hark_err err = load_log_id(s, ei);
     if (!err)
-        err = number(&s->conn, "SELECT value FROM meta WHERE key = 'epoch'", &epoch, ei);
+        err = number(&s->conn, "SELECT value FROM hark_meta WHERE key = 'epoch'", &epoch, ei);
     if (!err && epoch < 1)
         err = no_meta(s, "epoch", ei);
     if (!err)
@@ -259,12 +305,13 @@ hark_err hk_schema_load(hark_store *s, hark_errinfo *ei)
     if (!err)
         err = hk_conn_number(&s->conn, HK_SQL_LAST_EVER, &last, ei);
     if (!err)
-        err = number(&s->conn,
-                     "SELECT max(ifnull((SELECT recorded FROM events ORDER BY seq DESC LIMIT 1), "
-                     "0), ifnull((SELECT value FROM meta WHERE key = 'last_recorded'), 0))",
-                     &recorded, ei);
+        err = number(
+            &s->conn,
+            "SELECT max(ifnull((SELECT recorded FROM hark_events ORDER BY seq DESC LIMIT 1), "
+            "0), ifnull((SELECT value FROM hark_meta WHERE key = 'last_recorded'), 0))",
+            &recorded, ei);
     if (!err)
-        err = number(&s->conn, "SELECT EXISTS(SELECT 1 FROM subjects)", &subjects, ei);
+        err = number(&s->conn, "SELECT EXISTS(SELECT 1 FROM hark_subjects)", &subjects, ei);
     if (err)
         return err;
     s->subjects_kept = subjects != 0;
@@ -272,5 +319,5 @@ hark_err hk_schema_load(hark_store *s, hark_errinfo *ei)
     s->first_public = first;
     s->last_public = last;
     s->now = s->kept = (hk_place){.first = first, .last = last, .recorded = recorded};
-    return HARK_OK;
+    return hk_versions_load(s, ei);
 }

@@ -112,16 +112,22 @@ static hark_err find_consumer(hark_store *s, const hark_store_slot *slot, found 
     return err;
 }
 
-/* The failed attempts on record; -1: there is no row. */
-static hark_err find_row(hark_store *s, const hark_store_slot *slot, int64_t *ret, hark_errinfo *ei)
+/* The failed attempts on record; -1: there is no row. A row may say that it is settled. */
+static hark_err find_row(hark_store *s, const hark_store_slot *slot, int64_t *ret, bool *ret_acked,
+                         hark_errinfo *ei)
 {
     sqlite3_stmt *st;
+    bool row = false;
     hark_err err = hk_conn_get(&s->conn, HK_SQL_SLOT_ROW, &st, ei);
     if (err)
         return err;
     sqlite3_bind_int64(st, 1, (int64_t)slot->consumer);
     sqlite3_bind_int64(st, 2, (int64_t)slot->sequence);
-    return hk_conn_int(&s->conn, st, -1, ret, ei);
+    err = hk_conn_step(&s->conn, st, &row, "looking up a delivery", ei);
+    *ret = !err && row ? sqlite3_column_int64(st, 0) : -1;
+    *ret_acked = !err && row && sqlite3_column_int64(st, 1) == HK_ROW_SETTLED;
+    sqlite3_reset(st);
+    return err;
 }
 
 static hark_err count_in_row(hark_store *s, const hark_store_slot *slot, const char *error,
@@ -172,11 +178,12 @@ static hark_err merge_one(hark_store *s, const hark_store_slot *slot, found *ret
     char text[64];
     const char *error = error_text(slot, text);
     int64_t attempts = -1;
+    bool acked = false;
     hark_err err = find_consumer(s, slot, ret, ei);
     if (err || *ret == GONE || *ret == DAMAGED)
         return err;
-    err = find_row(s, slot, &attempts, ei);
-    if (err || (attempts < 0 && *ret == SETTLED) || (attempts >= slot->attempt && !error))
+    err = find_row(s, slot, &attempts, &acked, ei);
+    if (err || acked || (attempts < 0 && *ret == SETTLED) || (attempts >= slot->attempt && !error))
         return err;
     err = attempts < 0 ? add_row(s, slot, error, ei) : count_in_row(s, slot, error, ei);
     return err ? err : add_attempt(s, slot, error, ei);
@@ -211,8 +218,8 @@ static hark_err merged_before(hark_store *s, const hk_slots_left *left, bool *re
 {
     sqlite3_stmt *st = NULL;
     bool row = false;
-    if (sqlite3_prepare_v2(s->conn.db, "SELECT value FROM meta WHERE key = 'merged_run'", -1, &st,
-                           NULL) != SQLITE_OK)
+    if (sqlite3_prepare_v2(s->conn.db, "SELECT value FROM hark_meta WHERE key = 'merged_run'", -1,
+                           &st, NULL) != SQLITE_OK)
         return hk_conn_fail(&s->conn, "reading whose slots were counted", ei);
     hark_err err = hk_conn_step(&s->conn, st, &row, "reading whose slots were counted", ei);
     *ret = !err && row && sqlite3_column_bytes(st, 0) == sizeof left->run &&

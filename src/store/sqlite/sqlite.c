@@ -25,9 +25,11 @@ static void free_store(hark_store *s)
     hk_slots_close(s);
     for (size_t i = 0; i < HK_NAME_KINDS; i++)
         hk_intern_free(&s->names[i]);
+    hk_program_close(&s->program);
     hk_conn_close(&s->conn);
     hk_file_lock_drop(s->lock, s->path); /* after every connection: see lock.c */
     hk_buf_free(&s->attrs);
+    free(s->tally.runs);
     pthread_mutex_destroy(&s->lock_public);
     pthread_mutex_destroy(&s->lock_readers);
     pthread_cond_destroy(&s->readers_moved);
@@ -67,6 +69,8 @@ static hark_err open_locked(hark_store *s, const char *path, hark_errinfo *ei)
     err = open_schema(s, ei);
     if (!err)
         err = hk_schema_load(s, ei);
+    if (!err)
+        err = hk_sqlite_tx_open(s, ei);
     return err ? err : hk_slots_open(s, ei);
 }
 
@@ -106,6 +110,8 @@ static void close_store(hark_store *s)
         return;
     hk_group_rollback(s);
     hk_readers_close(s);
+    hk_sqlite_tx_finish(s);
+    hk_versions_finish(s);
     hk_wal_finish(s);
     free_store(s);
 }
@@ -131,7 +137,7 @@ const hark_store_ops hk_store_sqlite = {.size = sizeof(hark_store_ops),
                                         .begin = hk_group_begin,
                                         .commit = hk_group_commit,
                                         .rollback = hk_group_rollback,
-                                        .append = hk_append,
+                                        .append = hk_sqlite_tx_append,
                                         .read = hk_read,
                                         .consumer_open = hk_sqlite_consumer_open,
                                         .consumer_save = hk_sqlite_consumer_save,
@@ -151,4 +157,13 @@ const hark_store_ops hk_store_sqlite = {.size = sizeof(hark_store_ops),
                                         .count = hk_sqlite_count,
                                         .trim = hk_trim,
                                         .slots_take = hk_slots_take,
-                                        .slots_give = hk_slots_give};
+                                        .slots_give = hk_slots_give,
+                                        .versions = hk_sqlite_versions,
+                                        .ack = hk_sqlite_tx_ack,
+                                        .tx_begin = hk_sqlite_tx_begin,
+                                        .tx_end = hk_sqlite_tx_end,
+                                        .tx_run = hk_sqlite_tx_run,
+                                        .tx_native = hk_sqlite_tx_native,
+                                        .keep = hk_sqlite_tx_keep,
+                                        .kept = hk_sqlite_tx_kept,
+                                        .query = hk_sqlite_query};

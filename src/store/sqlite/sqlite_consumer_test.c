@@ -20,7 +20,7 @@ static void test_gaps_come_as_one_and_go_when_they_were_handed_out(void **state)
     fixture *f = *state;
     hark_store_consumer c = loaded(f, "c");
     hark_store_consumer_clear(&c);
-    run_sql(f->path, "INSERT INTO gaps VALUES(1, 3, 5), (1, 9, 12), (2, 1, 99)");
+    run_sql(f->path, "INSERT INTO hark_gaps VALUES(1, 3, 5), (1, 9, 12), (2, 1, 99)");
     c = loaded(f, "c");
     assert_int_equal(c.ret_gap_from, 3);
     assert_int_equal(c.ret_gap_to, 12);
@@ -34,7 +34,7 @@ static void test_gaps_come_as_one_and_go_when_they_were_handed_out(void **state)
     hark_store_consumer_clear(&c);
     v.gap_done = 12;
     save(f, &v);
-    assert_int_equal(number_sql(f->path, "SELECT sum(consumer_id) FROM gaps"), 2);
+    assert_int_equal(number_sql(f->path, "SELECT sum(consumer_id) FROM hark_gaps"), 2);
 }
 
 static void test_a_reset_drops_the_gaps_of_its_consumer(void **state)
@@ -42,7 +42,7 @@ static void test_a_reset_drops_the_gaps_of_its_consumer(void **state)
     fixture *f = *state;
     hark_store_consumer c = loaded(f, "c"), other = loaded(f, "other");
     hark_store_reset r = reset_of(&c, FIRST);
-    run_sql(f->path, "INSERT INTO gaps VALUES(1, 3, 5), (2, 3, 5)");
+    run_sql(f->path, "INSERT INTO hark_gaps VALUES(1, 3, 5), (2, 3, 5)");
     begin(f);
     assert_ok(f, OPS.consumer_reset(f->store, &r, &f->ei));
     commit(f);

@@ -92,12 +92,13 @@ static void test_limits_and_direction_do_not_matter(void **state)
 static void test_more_than_a_slice_is_counted(void **state)
 {
     fixture *f = *state;
-    run_sql(f->path,
-            "INSERT INTO types VALUES(1, 'a'), (2, 'b'); INSERT INTO sources VALUES(1, 's');"
-            "INSERT INTO events(seq, recorded, source_id, id, type_id, time, dataversion, "
-            "check_sum, digest, subject, subject_version) "
-            "WITH n(i) AS (VALUES(1) UNION ALL SELECT i + 1 FROM n WHERE i < 150000) "
-            "SELECT i, i, 1, i, 1 + i % 2, 1, 1, 1, x'00', 's', i FROM n");
+    run_sql(
+        f->path,
+        "INSERT INTO hark_types VALUES(1, 'a'), (2, 'b'); INSERT INTO hark_sources VALUES(1, 's');"
+        "INSERT INTO hark_events(seq, recorded, source_id, id, type_id, time, dataversion, "
+        "check_sum, digest, subject, subject_version) "
+        "WITH n(i) AS (VALUES(1) UNION ALL SELECT i + 1 FROM n WHERE i < 150000) "
+        "SELECT i, i, 1, i, 1 + i % 2, 1, 1, 1, x'00', 's', i FROM n");
     assert_int_equal(count(f, (hark_store_query){.pattern = "*"}), 150000);
     assert_int_equal(count(f, (hark_store_query){.pattern = "b", .after = 10}), 74995);
     assert_int_equal(count(f, (hark_store_query){.pattern = "a", .subject = "s"}), 75000);

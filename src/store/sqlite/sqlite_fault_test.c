@@ -132,7 +132,7 @@ static void assert_interrupted_once(fixture *f)
     char path[128];
     (void)snprintf(path, sizeof path, "%s-inflight", f->path);
     assert_int_equal(access(path, F_OK), -1);
-    assert_int_equal(number_sql(f->path, "SELECT sum(interruptions) FROM deliveries"), 1);
+    assert_int_equal(number_sql(f->path, "SELECT sum(interruptions) FROM hark_deliveries"), 1);
 }
 
 static void test_on_a_full_disk_the_slots_of_a_dead_process_wait_for_the_next_opening(void **state)
@@ -272,15 +272,16 @@ static void test_a_log_that_cannot_be_set_up_leaves_no_file(void **state)
 static void test_a_damaged_event_is_never_served(void **state)
 {
     static const char *const damage[] = {
-        "UPDATE events SET data = x'ff' || substr(data, 2) WHERE seq = 3",
-        "UPDATE events SET data = NULL WHERE seq = 3",
-        "UPDATE events SET recorded = recorded + 1 WHERE seq = 3",
-        "UPDATE events SET correlationid = 'x' WHERE seq = 3",
-        "UPDATE events SET attrs = '{' WHERE seq = 3",
-        "UPDATE events SET id = 'other' WHERE seq = 3",
-        "UPDATE events SET source_id = 99 WHERE seq = 3",
-        "UPDATE events SET check_sum = check_sum + 1 WHERE seq = 3",
-        "UPDATE types SET name = 'u' WHERE id = (SELECT type_id FROM events WHERE seq = 3)"};
+        "UPDATE hark_events SET data = x'ff' || substr(data, 2) WHERE seq = 3",
+        "UPDATE hark_events SET data = NULL WHERE seq = 3",
+        "UPDATE hark_events SET recorded = recorded + 1 WHERE seq = 3",
+        "UPDATE hark_events SET correlationid = 'x' WHERE seq = 3",
+        "UPDATE hark_events SET attrs = '{' WHERE seq = 3",
+        "UPDATE hark_events SET id = 'other' WHERE seq = 3",
+        "UPDATE hark_events SET source_id = 99 WHERE seq = 3",
+        "UPDATE hark_events SET check_sum = check_sum + 1 WHERE seq = 3",
+        "UPDATE hark_types SET name = 'u' WHERE id = (SELECT type_id FROM hark_events WHERE seq = "
+        "3)"};
     fixture *f = *state;
     page pg = {0};
     begin(f);

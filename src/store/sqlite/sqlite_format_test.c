@@ -63,7 +63,7 @@ static void test_a_log_of_a_newer_version_is_refused(void **state)
     close_log(f);
     run_sql(f->path, "PRAGMA user_version = 7");
     assert_err(f, HARK_EFORMAT, open_log(f));
-    assert_says(f, "made by a newer version (format 7; this library knows 2)");
+    assert_says(f, "made by a newer version (format 7; this library knows 3)");
 }
 
 /* The golden file of a format: the root of the sources is known from how the compiler was called
@@ -252,6 +252,60 @@ static void test_a_log_of_format_2_opens_as_it_was_written(void **state)
     assert_int_equal(replays, 12);
 }
 
+/* "order:paid 2: 1 0 0; ": events, dead letters, schedules. */
+static bool say_version(void *ud, const hark_store_version *v)
+{
+    hk_buf_addf(ud, "%s %d: %d %d %d; ", v->type, (int)v->version, (int)v->events,
+                (int)v->dead_letters, (int)v->schedules);
+    assert_int_not_equal(v->first_ns, 0);
+    assert_true(v->last_ns >= v->first_ns);
+    return true;
+}
+
+static void assert_versions(fixture *f, const char *expected)
+{
+    hk_buf text = {0};
+    assert_ok(f, OPS.versions(f->store, say_version, &text, &f->ei));
+    assert_string_equal(text.len ? text.data : "", expected);
+    hk_buf_free(&text);
+}
+
+static void test_a_log_of_an_older_format_is_counted_when_it_is_migrated(void **state)
+{
+    fixture *f = *state;
+    open_golden(f, 1);
+    assert_versions(f, "order:created 1: 1 0 0; order:paid 1: 1 0 0; user:created 1: 1 0 0; ");
+    close_log(f);
+    open_golden(f, 2);
+    assert_versions(f, "order:created 1: 1 1 1; order:paid 1: 1 0 0; user:created 1: 1 0 0; ");
+    assert_int_equal(number_sql(f->path, "SELECT sum(count) FROM hark_versions"), 3);
+    assert_int_equal(number_sql(f->path, "SELECT value FROM hark_meta WHERE key = 'counted'"), 3);
+    begin(f);
+    (void)add(f, "order:paid", "4");
+    commit(f);
+    reopen_log(f);
+    assert_versions(f, "order:created 1: 1 1 1; order:paid 1: 2 0 0; user:created 1: 1 0 0; ");
+}
+
+static void test_a_log_of_format_3_opens_as_it_was_written(void **state)
+{
+    fixture *f = *state;
+    hark_store_consumer c;
+    open_golden(f, 3);
+    assert_golden_events(f);
+    assert_golden_consumer(f, &c);
+    hark_store_consumer_clear(&c);
+    c = (hark_store_consumer){.size = sizeof c, .name = "tx", .find = 1};
+    assert_ok(f, OPS.consumer_open(f->store, &c, &f->ei));
+    assert_int_equal(c.ret_n_rows, 0); /* the row says that 2 is settled */
+    assert_int_equal(c.ret_n_settled, 1);
+    assert_int_equal(c.ret_settled[0].first, 2);
+    hark_store_consumer_clear(&c);
+    commit(f);
+    assert_versions(f, "order:created 1: 1 1 1; order:paid 2: 1 0 0; user:created 1: 1 0 0; ");
+    assert_int_equal(number_sql(f->path, "SELECT count(*) FROM hark_kept WHERE until = 7"), 1);
+}
+
 /* ---- not tests: writing the golden file anew, for a new format only -------------------------- */
 
 static void write_events(fixture *f)
@@ -263,7 +317,7 @@ static void write_events(fixture *f)
                                 .source = "/golden", .data = "\0\1", .data_len = 2));
     (void)add_spec(
         f, HARK_OPTS(hark_event_spec, .type = "order:paid", .id = "3", .source = "/golden",
-                     .subject = "o-1", .key = "k", .time = "2026-01-31T12:00:00Z",
+                     .subject = "o-1", .key = "k", .dataversion = 2, .time = "2026-01-31T12:00:00Z",
                      .traceparent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
                      .json = "null", .extensions = &ext, .n_extensions = 1));
 }
@@ -314,6 +368,15 @@ static void write_consumer(fixture *f)
     hark_event_unref(e);
 }
 
+static void write_ack(fixture *f)
+{
+    hark_store_consumer c = {
+        .size = sizeof c, .name = "tx", .pattern = "**", .policy = "golden", .start = 1};
+    assert_ok(f, OPS.consumer_open(f->store, &c, &f->ei));
+    assert_ok(f, OPS.ack(f->store, c.ret_id, 1, 2, &f->ei));
+    hark_store_consumer_clear(&c);
+}
+
 static void write_others(fixture *f)
 {
     uint64_t sequence;
@@ -332,10 +395,13 @@ static void write_golden(fixture *f)
     begin(f);
     write_events(f);
     write_consumer(f);
+    write_ack(f);
     write_others(f);
     commit(f);
     close_log(f);
-    run_sql(f->path, "INSERT INTO gaps VALUES(1, 1, 1); PRAGMA wal_checkpoint(TRUNCATE)");
+    run_sql(f->path, "INSERT INTO hark_gaps VALUES(1, 1, 1);"
+                     "INSERT INTO hark_kept VALUES('key', 7, 'reply');"
+                     "PRAGMA wal_checkpoint(TRUNCATE)");
 }
 
 static void maybe_write_golden(void **state)
@@ -360,6 +426,8 @@ int main(void)
         T(test_a_log_of_format_1_opens_as_it_was_written_and_goes_on),
         T(test_dead_letters_of_format_1_are_listed_and_redriven),
         T(test_a_log_of_format_2_opens_as_it_was_written),
+        T(test_a_log_of_an_older_format_is_counted_when_it_is_migrated),
+        T(test_a_log_of_format_3_opens_as_it_was_written),
         T(test_a_log_of_any_format_has_the_schema_of_a_new_one),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

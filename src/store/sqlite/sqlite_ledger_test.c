@@ -80,7 +80,7 @@ static void test_a_damaged_settled_set_is_refused(void **state)
     assert_ok(f, load(f, &c));
     for (size_t i = 0; i < HK_COUNTOF(bad); i++) {
         char sql[96];
-        (void)snprintf(sql, sizeof sql, "UPDATE consumers SET settled = %s", bad[i]);
+        (void)snprintf(sql, sizeof sql, "UPDATE hark_consumers SET settled = %s", bad[i]);
         run_sql(f->path, sql);
         assert_err(f, HARK_ECORRUPT, load(f, &c));
         assert_says(f, "consumer c is damaged");

@@ -86,7 +86,7 @@ static void test_a_letter_has_the_whole_event_when_the_log_has_lost_it(void **st
     for (uint64_t seq = 1; seq <= 4; seq++)
         assert_int_equal(bury(f, &c, seq, "rejected", false), seq);
     assert_ok(f, read_into(f, &pg, (hark_store_query){0}));
-    run_sql(f->path, "DELETE FROM events WHERE seq < 4");
+    run_sql(f->path, "DELETE FROM hark_events WHERE seq < 4");
     for (uint64_t id = 1; id <= 4; id++) {
         hark_event *e = event_of_letter(f, id);
         assert_same_event(e, pg.events[id - 1]);
@@ -101,7 +101,7 @@ static void test_a_damaged_letter_is_told_and_the_others_are_listed(void **state
     fixture *f = *state;
     char before[64] = "", behind[64] = "";
     five_letters(f, false);
-    run_sql(f->path, "UPDATE dead_letters SET envelope = '{' WHERE id = 3");
+    run_sql(f->path, "UPDATE hark_dead_letters SET envelope = '{' WHERE id = 3");
     assert_err(f, HARK_ECORRUPT,
                OPS.letters(f->store, HARK_OPTS(hark_store_letters_query, .limit = 0), note, before,
                            &f->ei));
@@ -117,14 +117,14 @@ static void test_a_damaged_letter_can_only_be_discarded(void **state)
     fixture *f = *state;
     hark_store_letter_done done = {0};
     five_letters(f, false);
-    run_sql(f->path, "UPDATE dead_letters SET envelope = '{' WHERE id = 2");
+    run_sql(f->path, "UPDATE hark_dead_letters SET envelope = '{' WHERE id = 2");
     begin(f);
     assert_err(f, HARK_ECORRUPT, OPS.letter_redrive(f->store, 2, 77, &done, &f->ei));
     assert_says(f, "dead letter 2 is damaged; discard it");
     assert_ok(f, OPS.letter_discard(f->store, 2, &done, &f->ei));
     commit(f);
     assert_null(done.key);
-    assert_int_equal(number_sql(f->path, "SELECT count(*) FROM dead_letters"), 4);
+    assert_int_equal(number_sql(f->path, "SELECT count(*) FROM hark_dead_letters"), 4);
 }
 
 static void test_a_rolled_back_redrive_has_not_happened(void **state)
@@ -138,8 +138,10 @@ static void test_a_rolled_back_redrive_has_not_happened(void **state)
     assert_ok(f, OPS.letter_discard(f->store, 2, &done, &f->ei));
     free(done.key);
     OPS.rollback(f->store);
-    assert_int_equal(number_sql(f->path, "SELECT count(*) FROM dead_letters WHERE state = 1"), 5);
-    assert_int_equal(number_sql(f->path, "SELECT count(*) FROM deliveries WHERE state = 4"), 5);
+    assert_int_equal(number_sql(f->path, "SELECT count(*) FROM hark_dead_letters WHERE state = 1"),
+                     5);
+    assert_int_equal(number_sql(f->path, "SELECT count(*) FROM hark_deliveries WHERE state = 4"),
+                     5);
 }
 
 static bool at_rest(fixture *f)

@@ -157,7 +157,7 @@ static void test_readers_coming_and_going_do_not_drop_the_lock(void **state)
     assert_ok(f, open_log(f));
     assert_reads(f, "end", .limit = 1);
     hk_readers_close(f->store);
-    assert_int_equal(number_sql(f->path, "SELECT count(*) FROM events"), 0);
+    assert_int_equal(number_sql(f->path, "SELECT count(*) FROM hark_events"), 0);
     assert_refused_elsewhere(f, f->path);
 }
 
@@ -219,7 +219,7 @@ static void test_a_log_keeps_its_identity(void **state)
     OPS.info(f->store, &b);
     assert_memory_equal(a.log_id, b.log_id, 16);
     assert_int_equal(b.epoch, 1);
-    assert_int_equal(b.format, 2);
+    assert_int_equal(b.format, 3);
     close_log(f);
     char wal[112];
     (void)snprintf(wal, sizeof wal, "%s-wal", f->path);

@@ -29,13 +29,13 @@ static void test_a_read_tells_what_is_no_longer_there(void **state)
     add_twenty_types(f);
     assert_ok(f, read_into(f, &pg, (hark_store_query){0}));
     assert_int_equal(pg.p.gap, 0);
-    run_sql(f->path, "DELETE FROM events WHERE seq <= 10");
+    run_sql(f->path, "DELETE FROM hark_events WHERE seq <= 10");
     assert_ok(f, read_into(f, &pg, (hark_store_query){.after = 3, .pattern = "k:l"}));
     assert_int_equal(pg.p.gap, 10);
     assert_int_equal(pg.p.n, 2);
     assert_ok(f, read_into(f, &pg, (hark_store_query){.after = 10}));
     assert_int_equal(pg.p.gap, 0);
-    run_sql(f->path, "INSERT INTO meta VALUES('last_sequence', 40); DELETE FROM events");
+    run_sql(f->path, "INSERT INTO hark_meta VALUES('last_sequence', 40); DELETE FROM hark_events");
     assert_ok(f, read_into(f, &pg, (hark_store_query){0}));
     assert_int_equal(pg.p.gap, 40);
     assert_int_equal(pg.p.covered, 40);
@@ -52,13 +52,14 @@ static void test_subject_versions_count_each_subject(void **state)
             f, HARK_OPTS(hark_event_spec, .type = "t", .source = "/s", .subject = subjects[i]));
     (void)add(f, "t", "none");
     commit(f);
-    assert_int_equal(number_sql(f->path, "SELECT group_concat(subject_version, '') FROM events"),
-                     11232);
+    assert_int_equal(
+        number_sql(f->path, "SELECT group_concat(subject_version, '') FROM hark_events"), 11232);
     reopen_log(f);
     begin(f);
     (void)add_spec(f, HARK_OPTS(hark_event_spec, .type = "t", .source = "/s", .subject = "a"));
     commit(f);
-    assert_int_equal(number_sql(f->path, "SELECT subject_version FROM events WHERE seq = 7"), 4);
+    assert_int_equal(number_sql(f->path, "SELECT subject_version FROM hark_events WHERE seq = 7"),
+                     4);
     assert_reads(f, "1 3 4 7 end", .subject = "a");
     assert_reads(f, "3 4 end", .subject = "a", .after = 1, .before = 7);
     assert_reads(f, "4 3 end", .subject = "a", .after = 1, .before = 7, .descending = 1);
@@ -210,15 +211,18 @@ static void test_no_read_scans_or_sorts(void **state)
     fixture *f = *state;
     for (int i = 0; i < HK_TYPE_CURSORS; i += 7) {
         assert_plan(f, (hk_sql)(HK_SQL_TYPE_UP + i),
-                    "USING INDEX events_by_type (type_id=? AND rowid>? AND rowid<?)");
-        assert_plan(f, (hk_sql)(HK_SQL_TYPE_DOWN + i), "USING INDEX events_by_type (type_id=? AND");
+                    "USING INDEX hark_events_by_type (type_id=? AND rowid>? AND rowid<?)");
+        assert_plan(f, (hk_sql)(HK_SQL_TYPE_DOWN + i),
+                    "USING INDEX hark_events_by_type (type_id=? AND");
     }
     assert_plan(f, HK_SQL_SCAN_UP, "USING INTEGER PRIMARY KEY (rowid>? AND rowid<?)");
     assert_plan(f, HK_SQL_NARROW_DOWN, "USING INTEGER PRIMARY KEY (rowid>? AND rowid<?)");
-    assert_plan(f, HK_SQL_SUBJECT_UP, "USING INDEX events_by_subject (subject=? AND");
-    assert_plan(f, HK_SQL_SUBJECT_VERSION, "USING COVERING INDEX events_by_subject (subject=?)");
-    assert_plan(f, HK_SQL_SUBJECT_FROM, "USING COVERING INDEX events_by_subject (subject=? AND");
-    assert_plan(f, HK_SQL_FIND_EVENT, "USING INDEX events_by_id (id=? AND source_id=?)");
+    assert_plan(f, HK_SQL_SUBJECT_UP, "USING INDEX hark_events_by_subject (subject=? AND");
+    assert_plan(f, HK_SQL_SUBJECT_VERSION,
+                "USING COVERING INDEX hark_events_by_subject (subject=?)");
+    assert_plan(f, HK_SQL_SUBJECT_FROM,
+                "USING COVERING INDEX hark_events_by_subject (subject=? AND");
+    assert_plan(f, HK_SQL_FIND_EVENT, "USING INDEX hark_events_by_id (id=? AND source_id=?)");
     assert_plan(f, HK_SQL_RECORDED_FROM, "USING INTEGER PRIMARY KEY");
     assert_plan(f, HK_SQL_DELIVERIES, "USING PRIMARY KEY (consumer_id=?)");
 }

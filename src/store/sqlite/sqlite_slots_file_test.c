@@ -40,7 +40,7 @@ static void test_the_slots_of_another_log_are_not_counted(void **state)
 {
     fixture *f = *state;
     die_with(f, 4, one_crash);
-    run_sql(f->path, "UPDATE meta SET value = randomblob(16) WHERE key = 'log_id'");
+    run_sql(f->path, "UPDATE hark_meta SET value = randomblob(16) WHERE key = 'log_id'");
     assert_ok(f, open_log(f));
     assert_rows(f, "one", "");
     assert_false(has_file(f));

@@ -29,13 +29,15 @@ static void test_what_was_counted_is_in_the_log_of_attempts(void **state)
     fixture *f = *state;
     die_with(f, 4, one_crash);
     assert_ok(f, open_log(f));
-    assert_int_equal(number_sql(f->path, "SELECT count(*) FROM attempts"), 3);
-    assert_int_equal(number_sql(f->path, "SELECT count(*) FROM attempts WHERE outcome = 'crash' "
-                                         "AND consumer_id = 1 AND seq = 7 AND number = 1 AND "
-                                         "started = 1007 AND error = 'SIGSEGV at 0x10'"),
+    assert_int_equal(number_sql(f->path, "SELECT count(*) FROM hark_attempts"), 3);
+    assert_int_equal(number_sql(f->path,
+                                "SELECT count(*) FROM hark_attempts WHERE outcome = 'crash' "
+                                "AND consumer_id = 1 AND seq = 7 AND number = 1 AND "
+                                "started = 1007 AND error = 'SIGSEGV at 0x10'"),
                      1);
-    assert_int_equal(number_sql(f->path, "SELECT count(*) FROM attempts WHERE error IS NULL AND "
-                                         "outcome = 'interrupted' AND ended > started"),
+    assert_int_equal(number_sql(f->path,
+                                "SELECT count(*) FROM hark_attempts WHERE error IS NULL AND "
+                                "outcome = 'interrupted' AND ended > started"),
                      2);
 }
 
@@ -81,11 +83,11 @@ static void test_what_is_settled_is_not_counted(void **state)
 static void test_a_consumer_that_was_reset_counts_nothing(void **state)
 {
     fixture *f = *state;
-    run_sql(f->path, "UPDATE consumers SET generation = 2 WHERE id = 1");
+    run_sql(f->path, "UPDATE hark_consumers SET generation = 2 WHERE id = 1");
     die_with(f, 4, one_crash);
     assert_ok(f, open_log(f));
-    assert_int_equal(number_sql(f->path, "SELECT count(*) FROM deliveries WHERE consumer_id = 1"),
-                     0);
+    assert_int_equal(
+        number_sql(f->path, "SELECT count(*) FROM hark_deliveries WHERE consumer_id = 1"), 0);
     assert_rows(f, "two", "7:5:0:0:1 ");
 }
 
@@ -105,7 +107,7 @@ static void test_slots_that_are_free_or_torn_count_nothing(void **state)
     die_with(f, 4, ended_and_torn);
     assert_ok(f, open_log(f));
     assert_rows(f, "one", "");
-    assert_int_equal(number_sql(f->path, "SELECT count(*) FROM attempts"), 0);
+    assert_int_equal(number_sql(f->path, "SELECT count(*) FROM hark_attempts"), 0);
 }
 
 static void two_attempts(hark_store_slot *s)
@@ -179,7 +181,7 @@ static void test_a_damaged_consumer_does_not_keep_the_log_shut(void **state)
 {
     fixture *f = *state;
     die_with(f, 4, one_crash);
-    run_sql(f->path, "UPDATE consumers SET settled = x'ff' WHERE name = 'one'");
+    run_sql(f->path, "UPDATE hark_consumers SET settled = x'ff' WHERE name = 'one'");
     assert_ok(f, open_log(f));
     assert_false(has_file(f));
     assert_rows(f, "two", "7:5:0:0:1 ");
@@ -187,7 +189,7 @@ static void test_a_damaged_consumer_does_not_keep_the_log_shut(void **state)
     begin(f);
     assert_err(f, HARK_ECORRUPT, OPS.consumer_open(f->store, &c, &f->ei));
     commit(f);
-    run_sql(f->path, "UPDATE consumers SET settled = NULL WHERE name = 'one'");
+    run_sql(f->path, "UPDATE hark_consumers SET settled = NULL WHERE name = 'one'");
     assert_rows(f, "one", ""); /* nothing was counted, nothing counts as settled */
     c = load(f, "one");
     assert_int_equal(c.ret_floor, 0);
@@ -205,7 +207,7 @@ static void test_slots_of_several_chunks_are_counted(void **state)
     fixture *f = *state;
     die_with(f, EVENTS, many);
     assert_ok(f, open_log(f));
-    assert_int_equal(number_sql(f->path, "SELECT sum(interruptions) FROM deliveries"), EVENTS);
+    assert_int_equal(number_sql(f->path, "SELECT sum(interruptions) FROM hark_deliveries"), EVENTS);
 }
 
 #define TEST(fn) cmocka_unit_test_setup_teardown(fn, set_up_log, tear_down)

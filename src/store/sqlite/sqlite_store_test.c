@@ -219,9 +219,9 @@ static void test_sequences_go_on_after_the_newest_event_is_gone(void **state)
     (void)add(f, "t", "2");
     commit(f);
     close_log(f);
-    run_sql(f->path, "BEGIN; INSERT INTO meta VALUES('last_sequence', 2);"
-                     "INSERT INTO meta VALUES('last_recorded', 4000000000000000000);"
-                     "DELETE FROM events; COMMIT");
+    run_sql(f->path, "BEGIN; INSERT INTO hark_meta VALUES('last_sequence', 2);"
+                     "INSERT INTO hark_meta VALUES('last_recorded', 4000000000000000000);"
+                     "DELETE FROM hark_events; COMMIT");
     assert_ok(f, open_log(f));
     begin(f);
     assert_int_equal(add(f, "t", "3"), 3);

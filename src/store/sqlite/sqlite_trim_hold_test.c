@@ -80,8 +80,8 @@ static void test_many_open_rows_do_not_stop_short_slices(void **state)
     }
     commit(f);
     hark_store_consumer c = register_at(f, "c", "a", 1000);
-    run_sql(f->path, "INSERT INTO deliveries SELECT 1, seq, 3, 0, 0, 0, 0, 0, 'k', NULL FROM "
-                     "events WHERE seq <= 900");
+    run_sql(f->path, "INSERT INTO hark_deliveries SELECT 1, seq, 3, 0, 0, 0, 0, 0, 'k', NULL FROM "
+                     "hark_events WHERE seq <= 900");
     assert_int_equal(c.ret_id, 1);
     hark_store_trim t = {.pattern = "a", .before_ns = INT64_MAX, .ret_more = 1};
     uint64_t removed = 0;
@@ -178,8 +178,9 @@ static void test_forced_open_rows_go_with_their_events_but_heads_of_parked_lanes
     assert_int_equal(t.ret_removed, 6);
     assert_int_equal(gaps[0].from, 2);
     assert_int_equal(gaps[0].to, 3);
-    assert_int_equal(number_sql(f->path, "SELECT count(*) FROM deliveries WHERE seq IN (5, 8)"), 2);
-    assert_int_equal(number_sql(f->path, "SELECT count(*) FROM deliveries"), 2);
+    assert_int_equal(
+        number_sql(f->path, "SELECT count(*) FROM hark_deliveries WHERE seq IN (5, 8)"), 2);
+    assert_int_equal(number_sql(f->path, "SELECT count(*) FROM hark_deliveries"), 2);
 }
 
 static void test_forced_room_for_few_gaps_takes_more_calls(void **state)

@@ -36,7 +36,7 @@ static void fail_attempt(fixture *f, const hark_store_consumer *c, uint64_t seq,
 
 static int64_t attempts(fixture *f)
 {
-    return number_sql(f->path, "SELECT count(*) FROM attempts");
+    return number_sql(f->path, "SELECT count(*) FROM hark_attempts");
 }
 
 /* Five events, and a consumer past them; its numbers. */
@@ -107,8 +107,8 @@ static void test_forced_a_redrive_is_not_forgotten_while_it_waits_behind_its_lan
     put_row(f, &c, &(hark_store_row){.sequence = 1, .state = HARK_ROW_RETRY, .key = "k"});
     put_row(f, &c, &(hark_store_row){.sequence = 2, .state = HARK_ROW_BEHIND, .key = "k"});
     force_all(f, 1); /* 1 is missed */
-    assert_int_equal(number_sql(f->path, "SELECT sum(seq) FROM deliveries"), 2);
-    assert_int_equal(number_sql(f->path, "SELECT sum(last) FROM gaps"), 1);
+    assert_int_equal(number_sql(f->path, "SELECT sum(seq) FROM hark_deliveries"), 2);
+    assert_int_equal(number_sql(f->path, "SELECT sum(last) FROM hark_gaps"), 1);
 }
 
 /* ---- attempts -------------------------------------------------------------------------------- */
@@ -155,7 +155,7 @@ static void test_attempts_go_when_a_redrive_is_settled_whose_event_went_first(vo
     fail_attempt(f, &c, 2, 1);
     assert_int_equal(attempts(f), 3);
     drop_row(f, &c, 2);
-    assert_int_equal(number_sql(f->path, "SELECT count(*) FROM dead_letters"), 0);
+    assert_int_equal(number_sql(f->path, "SELECT count(*) FROM hark_dead_letters"), 0);
     assert_int_equal(attempts(f), 0);
 }
 
@@ -178,7 +178,7 @@ static void test_a_redriven_event_that_dies_again_keeps_its_attempts(void **stat
     save(f, &v);
     drop_page(&pg);
     assert_true(dead.ret_id > id);
-    assert_int_equal(number_sql(f->path, "SELECT sum(id) FROM dead_letters"), dead.ret_id);
+    assert_int_equal(number_sql(f->path, "SELECT sum(id) FROM hark_dead_letters"), dead.ret_id);
     assert_int_equal(attempts(f), 3);
     discard(f, dead.ret_id);
     assert_int_equal(attempts(f), 0);

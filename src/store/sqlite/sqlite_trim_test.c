@@ -211,7 +211,7 @@ static void test_sequences_and_times_go_on_after_the_newest_has_gone(void **stat
     assert_ok(f, read_into(f, &pg, (hark_store_query){.after = 1}));
     assert_int_equal(pg.p.gap, 3);
     assert_int_equal(pg.p.covered, 3);
-    assert_int_equal(number_sql(f->path, "SELECT value FROM meta WHERE key = 'last_recorded'"),
+    assert_int_equal(number_sql(f->path, "SELECT value FROM hark_meta WHERE key = 'last_recorded'"),
                      last);
     add_types(f, "b");
     assert_int_equal(first_sequence(f), 4);
@@ -294,15 +294,19 @@ static void test_a_subject_keeps_counting_its_versions(void **state)
     add_subject(f, "a", "other", "4");
     assert_int_equal(trim(f, (hark_store_trim){.pattern = "b", .before_ns = INT64_MAX}), 2);
     add_subject(f, "a", "s", "5");
-    assert_int_equal(number_sql(f->path, "SELECT subject_version FROM events WHERE id = '5'"), 4);
+    assert_int_equal(number_sql(f->path, "SELECT subject_version FROM hark_events WHERE id = '5'"),
+                     4);
     assert_int_equal(trim(f, (hark_store_trim){.pattern = "*", .before_ns = INT64_MAX}), 3);
     reopen_log(f);
     add_subject(f, "a", "s", "6");
     add_subject(f, "a", "other", "7");
     add_subject(f, "a", "new", "8");
-    assert_int_equal(number_sql(f->path, "SELECT subject_version FROM events WHERE id = '6'"), 5);
-    assert_int_equal(number_sql(f->path, "SELECT subject_version FROM events WHERE id = '7'"), 2);
-    assert_int_equal(number_sql(f->path, "SELECT subject_version FROM events WHERE id = '8'"), 1);
+    assert_int_equal(number_sql(f->path, "SELECT subject_version FROM hark_events WHERE id = '6'"),
+                     5);
+    assert_int_equal(number_sql(f->path, "SELECT subject_version FROM hark_events WHERE id = '7'"),
+                     2);
+    assert_int_equal(number_sql(f->path, "SELECT subject_version FROM hark_events WHERE id = '8'"),
+                     1);
 }
 
 static void test_the_id_of_a_removed_event_is_free(void **state)
@@ -321,16 +325,19 @@ static void test_attempts_go_with_their_event_but_not_those_of_a_dead_letter(voi
 {
     fixture *f = *state;
     add_types(f, "aaa");
-    run_sql(f->path,
-            "INSERT INTO attempts(consumer_id, generation, seq, number, started, ended, outcome) "
-            "VALUES(1,1,1,1,0,0,'retry'), (1,1,2,1,0,0,'reject'), (2,1,2,1,0,0,'retry'), "
-            "(1,1,3,1,0,0,'retry');"
-            "INSERT INTO dead_letters(consumer_id, generation, seq, reason, attempts, first, dead, "
-            "state, recorded, type, envelope) VALUES(1,1,2,'rejected',1,0,0,1,0,'a','{}')");
+    run_sql(
+        f->path,
+        "INSERT INTO hark_attempts(consumer_id, generation, seq, number, started, ended, outcome) "
+        "VALUES(1,1,1,1,0,0,'retry'), (1,1,2,1,0,0,'reject'), (2,1,2,1,0,0,'retry'), "
+        "(1,1,3,1,0,0,'retry');"
+        "INSERT INTO hark_dead_letters(consumer_id, generation, seq, reason, attempts, first, "
+        "dead, "
+        "state, recorded, type, envelope) VALUES(1,1,2,'rejected',1,0,0,1,0,'a','{}')");
     assert_int_equal(trim(f, (hark_store_trim){.pattern = "a", .keep = 1}), 2);
-    assert_int_equal(number_sql(f->path, "SELECT count(*) FROM attempts"), 2);
+    assert_int_equal(number_sql(f->path, "SELECT count(*) FROM hark_attempts"), 2);
     assert_int_equal(
-        number_sql(f->path, "SELECT count(*) FROM attempts WHERE consumer_id = 1 AND seq = 2"), 1);
+        number_sql(f->path, "SELECT count(*) FROM hark_attempts WHERE consumer_id = 1 AND seq = 2"),
+        1);
 }
 
 #define TEST(fn) cmocka_unit_test_setup_teardown(fn, set_up, tear_down)

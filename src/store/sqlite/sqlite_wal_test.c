@@ -60,7 +60,7 @@ static void test_the_log_starts_over_instead_of_growing(void **state)
         add_group(f);
     assert_true(f->store->wal_pages < 1200);
     assert_true(wal_bytes(f) < 1300 * 4200);
-    assert_int_equal(number_sql(f->path, "SELECT count(*) FROM events"), 4000);
+    assert_int_equal(number_sql(f->path, "SELECT count(*) FROM hark_events"), 4000);
 }
 
 /* Reads the same page again and again until there is an event of type "stop". */
@@ -112,7 +112,8 @@ static sqlite3 *stay_reading(fixture *f)
 {
     sqlite3 *db = NULL;
     assert_int_equal(sqlite3_open(f->path, &db), SQLITE_OK);
-    assert_int_equal(sqlite3_exec(db, "BEGIN; SELECT * FROM types", NULL, NULL, NULL), SQLITE_OK);
+    assert_int_equal(sqlite3_exec(db, "BEGIN; SELECT * FROM hark_types", NULL, NULL, NULL),
+                     SQLITE_OK);
     return db;
 }
 
@@ -154,7 +155,7 @@ static void test_closing_beside_a_reader_still_saves_everything_in_the_file(void
     close_log(f);
     sqlite3_close(reader);
     assert_ok(f, open_log(f));
-    assert_int_equal(number_sql(f->path, "SELECT count(*) FROM events"), 10);
+    assert_int_equal(number_sql(f->path, "SELECT count(*) FROM hark_events"), 10);
 }
 
 int main(void)

@@ -6,13 +6,14 @@
 #include "store/sqlite/conn_i.h"
 #include "store/sqlite/lock_i.h"
 #include "store/sqlite/names_i.h"
+#include "store/sqlite/program_i.h"
 #include "store/sqlite/row_i.h"
 
 #include <hark/store.h>
 
 /* Format: see docs/format-sqlite.md. */
 #define HK_SQLITE_APPLICATION_ID 0x6861726b /* "hark" */
-#define HK_SQLITE_FORMAT         2
+#define HK_SQLITE_FORMAT         3
 
 /* Types that a pattern matches, as one reader has seen them so far. */
 typedef struct hk_type_set {
@@ -35,6 +36,7 @@ typedef struct hk_reader {
     hk_type_set sets[HK_TYPE_SETS];
     size_t next_set;
     bool wide; /* the last page had events with extras */
+    hk_program program;
 } hk_reader;
 
 /* What the current group has changed and its end makes final, or undoes. */
@@ -55,6 +57,33 @@ typedef struct hk_trim_pass {
 } hk_trim_pass;
 
 #define HK_TRIM_PASSES 8
+
+/* What the table hark_versions does not have yet: see versions.c. */
+typedef struct hk_tally {
+    struct hk_tally_run {
+        int64_t type, version;
+        int64_t count;       /* below 0: so many were removed */
+        int64_t first, last; /* recorded; 0 = nothing was appended */
+    } * runs;
+    size_t n, cap;
+    size_t n_kept;     /* of groups that were committed */
+    size_t sealed;     /* those below stay as they are: somebody may go back to here */
+    uint64_t counted;  /* the table has all events up to here */
+    uint64_t interval; /* so many more, and they are put there */
+    bool removed;      /* events were removed that the table counts */
+    bool stored;       /* the group puts all of them there */
+} hk_tally;
+
+/* The closure that runs, and where it began. */
+typedef struct hk_closure {
+    bool open;
+    hark_err err; /* what makes it impossible to keep it, */
+    hark_errinfo why;
+    hk_place now;
+    size_t names[HK_NAME_KINDS];
+    size_t versions;
+    uint64_t schema; /* its number; where the program has the connection */
+} hk_closure;
 
 typedef struct hk_slots hk_slots; /* slots.c */
 
@@ -81,6 +110,12 @@ struct hark_store {
     bool subjects_kept; /* the table `subjects` is not empty */
     hk_trim_pass passes[HK_TRIM_PASSES];
     size_t next_pass;
+    hk_tally tally;
+    hk_program program; /* its statements in closures */
+    hk_closure tx;
+    bool native;        /* the program was given the connection */
+    uint64_t own_names; /* that begin with hark_ in the schema */
+    int64_t next_sweep; /* monotonic ns: see keep.c */
 
     /* any thread */
     pthread_mutex_t lock_public;
@@ -165,6 +200,15 @@ hark_err hk_delivery_put(hark_store *s, uint64_t consumer, const hark_store_row 
 hark_err hk_delivery_drop(hark_store *s, uint64_t consumer, uint64_t seq, hark_errinfo *ei);
 hark_err hk_attempt_add(hark_store *s, uint64_t consumer, uint64_t generation,
                         const hark_store_attempt *a, hark_errinfo *ei);
+/* ack.c: a state of rows in hark_deliveries beside those of hark_row_state: the delivery is settled, and
+ * the consumer's floor and settled set, as last saved, do not say so yet. No core is loaded from it. */
+#define HK_ROW_SETTLED 6
+hark_err hk_sqlite_ack(hark_store *s, uint64_t consumer, uint64_t generation, uint64_t sequence,
+                       hark_errinfo *ei);
+/* Such rows of a consumer (in order) count in what was loaded of it. With `keep` they also go, and what
+ * they told is saved: nobody may have loaded the consumer before and save it later. */
+hark_err hk_acks_fold(hark_store *s, hark_store_consumer *c, const uint64_t *seqs, size_t n,
+                      bool keep, hark_errinfo *ei);
 /* dead.c */
 hark_err hk_dead_add(hark_store *s, const hark_store_save *save, hark_store_dead *d,
                      hark_errinfo *ei);
@@ -225,10 +269,57 @@ void hk_trim_forget(hark_store *s); /* after a rollback */
 /* Raises *version to the last one of the subject whose event is gone. */
 hark_err hk_trim_version(hark_store *s, const char *subject, size_t len, int64_t *version,
                          hark_errinfo *ei);
+/* versions.c */
+hark_err hk_versions_load(hark_store *s, hark_errinfo *ei);
+/* Room for n more events, so that hk_versions_add cannot fail. */
+hark_err hk_versions_room(hark_store *s, size_t n, hark_errinfo *ei);
+/* An event was appended, or removed, by the group. */
+void hk_versions_add(hark_store *s, int64_t type, int64_t version);
+hark_err hk_versions_remove(hark_store *s, int64_t type, int64_t version, hark_errinfo *ei);
+/* A part of a group that is undone: back to where it began. Costs nothing; parts may be nested. */
+size_t hk_versions_mark(hark_store *s);
+void hk_versions_back(hark_store *s, size_t mark);
+/* Before COMMIT; after it; after a rollback. */
+hark_err hk_versions_settle(hark_store *s, hark_errinfo *ei);
+void hk_versions_committed(hark_store *s);
+void hk_versions_rolled_back(hark_store *s);
+/* Before the writer's connection is closed: the table has all. */
+void hk_versions_finish(hark_store *s);
+hark_err hk_sqlite_versions(hark_store *s, hark_store_version_fn fn, void *ud, hark_errinfo *ei);
+
 /* count.c: the numbers of the types that a pattern matches; NULL = all. free() them. */
 hark_err hk_type_ids(hark_store *s, const char *pattern, int64_t **ret, size_t *ret_n,
                      hark_errinfo *ei);
 hark_err hk_sqlite_count(hark_store *s, const hark_store_query *q, uint64_t *ret, hark_errinfo *ei);
+
+/* tx.c: closures; see hark_store_ops */
+hark_err hk_sqlite_tx_open(hark_store *s, hark_errinfo *ei); /* at the end of opening */
+void hk_sqlite_tx_drop(hark_store *s);                       /* the group is being rolled back */
+void hk_sqlite_tx_finish(hark_store *s);                     /* before the connection is closed */
+hark_err hk_sqlite_tx_begin(hark_store *s, int64_t until_ns, hark_errinfo *ei);
+hark_err hk_sqlite_tx_end(hark_store *s, bool keep, bool *ret_gone, hark_errinfo *ei);
+hark_err hk_sqlite_tx_run(hark_store *s, const char *sql, const hark_value *args, size_t n,
+                          hark_row_fn fn, void *ud, int64_t *ret_changes, hark_errinfo *ei);
+void *hk_sqlite_tx_native(hark_store *s);
+/* What is called both inside and outside of closures. */
+hark_err hk_sqlite_tx_append(hark_store *s, hark_store_append *items, size_t n, hark_errinfo *ei);
+hark_err hk_sqlite_tx_ack(hark_store *s, uint64_t consumer, uint64_t generation, uint64_t sequence,
+                          hark_errinfo *ei);
+hark_err hk_sqlite_tx_keep(hark_store *s, const char *key, const void *data, size_t len,
+                           int64_t until, int64_t now, hark_errinfo *ei);
+hark_err hk_sqlite_tx_kept(hark_store *s, const char *key, int64_t now, void **ret, size_t *ret_len,
+                           hark_errinfo *ei);
+/* guard.c: refuses what a closure did to the schema, where SQLite did not ask before. */
+hark_err hk_guard_schema(hark_store *s, hark_errinfo *ei);
+/* query.c */
+hark_err hk_sqlite_query(hark_store *s, const char *sql, const hark_value *args, size_t n,
+                         hark_row_fn fn, void *ud, hark_errinfo *ei);
+/* keep.c */
+hark_err hk_kept_put(hark_store *s, const char *key, const void *data, size_t len, int64_t until,
+                     int64_t now, hark_errinfo *ei);
+hark_err hk_kept_get(hark_store *s, const char *key, int64_t now, void **ret, size_t *ret_len,
+                     hark_errinfo *ei);
+void hk_kept_sweep(hark_store *s); /* between groups */
 
 /* ranges.c: the settled set as bytes; see docs/format-sqlite.md */
 void hk_ranges_encode(uint64_t floor, const hark_store_range *ranges, size_t n, hk_buf *ret);

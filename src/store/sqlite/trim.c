@@ -73,6 +73,7 @@ static hark_err find_batch(hk_trimming *w, int64_t type, uint64_t from, uint64_t
         err = hk_conn_step(&w->s->conn, st, &row, "looking for old events", ei);
         if (err || !row)
             break;
+        w->versions[*ret_n] = sqlite3_column_int64(st, 1);
         seqs[(*ret_n)++] = (uint64_t)sqlite3_column_int64(st, 0);
     }
     sqlite3_reset(st);
@@ -89,7 +90,7 @@ static hark_err run(hk_trimming *w, hk_sql which, uint64_t seq, hark_errinfo *ei
     return hk_conn_run(&w->s->conn, st, "removing an event", ei);
 }
 
-static hark_err remove_event(hk_trimming *w, uint64_t seq, hark_errinfo *ei)
+static hark_err remove_event(hk_trimming *w, uint64_t seq, int64_t version, hark_errinfo *ei)
 {
     hark_err err = run(w, HK_SQL_TRIM_SUBJECT, seq, ei);
     if (!err && sqlite3_changes(w->s->conn.db) > 0)
@@ -98,6 +99,8 @@ static hark_err remove_event(hk_trimming *w, uint64_t seq, hark_errinfo *ei)
         err = run(w, HK_SQL_TRIM_ATTEMPTS, seq, ei);
     if (!err)
         err = run(w, HK_SQL_TRIM_EVENT, seq, ei);
+    if (!err)
+        err = hk_versions_remove(w->s, w->pass->type, version, ei);
     if (err)
         return err;
     w->t->ret_removed++;
@@ -117,7 +120,7 @@ static hark_err remove_batch(hk_trimming *w, uint64_t *seqs, size_t n, bool *ret
     hark_err err =
         w->t->force ? hk_holders_miss(w, seqs, n, ret_room, ei) : hk_holders_keep(w, seqs, &n, ei);
     for (size_t i = 0; i < n && !err && *ret_room; i++)
-        err = remove_event(w, seqs[i], ei);
+        err = remove_event(w, seqs[i], w->versions[i], ei);
     return err;
 }
 

@@ -10,9 +10,17 @@
 
 /* ---- loading --------------------------------------------------------------------------------- */
 
-/* The first open row of a consumer from a sequence on; 0 = none. Does a dead letter have its event? */
+/* What a consumer has of an event in the batch. */
+typedef enum mark {
+    NO_ROW,
+    OPEN,
+    COPIED, /* open, and a dead letter has the event */
+    ACKED   /* the row says that it is settled */
+} mark;
+
+/* The first row of a consumer from a sequence on; 0 = none. */
 static hark_err next_row(hk_trimming *w, uint64_t consumer, uint64_t seq, uint64_t *ret,
-                         bool *ret_copied, hark_errinfo *ei)
+                         mark *ret_mark, hark_errinfo *ei)
 {
     sqlite3_stmt *st;
     bool row = false;
@@ -23,7 +31,10 @@ static hark_err next_row(hk_trimming *w, uint64_t consumer, uint64_t seq, uint64
     sqlite3_bind_int64(st, 2, (int64_t)seq);
     err = hk_conn_step(&w->s->conn, st, &row, "looking for open rows", ei);
     *ret = !err && row ? (uint64_t)sqlite3_column_int64(st, 0) : 0;
-    *ret_copied = !err && row && sqlite3_column_int64(st, 1);
+    *ret_mark = err || !row                                     ? NO_ROW
+                : sqlite3_column_int64(st, 1) == HK_ROW_SETTLED ? ACKED
+                : sqlite3_column_int64(st, 2)                   ? COPIED
+                                                                : OPEN;
     sqlite3_reset(st);
     return err;
 }
@@ -71,8 +82,8 @@ static hark_err load_holder(hk_trimming *w, sqlite3_stmt *st, hark_errinfo *ei)
 {
     hk_holder h = {.id = (uint64_t)sqlite3_column_int64(st, 0),
                    .floor = (uint64_t)sqlite3_column_int64(st, 2)};
-    bool copied;
-    hark_err err = next_row(w, h.id, 0, &h.row, &copied, ei);
+    mark first;
+    hark_err err = next_row(w, h.id, 0, &h.row, &first, ei);
     if (h.row >= w->limit)
         h.row = 0;
     if (err || (h.floor + 1 >= w->limit && h.row == 0))
@@ -132,37 +143,42 @@ hark_err hk_holders_match(hk_trimming *w, int64_t type, uint64_t *ret_limit, har
     return err;
 }
 
-/* Walks the batch and the rows of one consumer side by side. Rows that count are marked; `all`:
- * those with a copy of their event too. */
+/* Walks the batch and the rows of one consumer side by side. */
 static hark_err mark_rows(hk_trimming *w, const hk_holder *h, const uint64_t *seqs, size_t n,
-                          bool all, bool *marked, hark_errinfo *ei)
+                          mark marks[HK_TRIM_BATCH], hark_errinfo *ei)
 {
     hark_err err = HARK_OK;
     size_t i = 0;
     while (!err && i < n && h->row && h->row <= seqs[n - 1]) {
         uint64_t row;
-        bool copied;
-        err = next_row(w, h->id, seqs[i], &row, &copied, ei);
+        mark m;
+        err = next_row(w, h->id, seqs[i], &row, &m, ei);
         if (err || row == 0)
             break;
         while (i < n && seqs[i] < row)
             i++;
         if (i < n && seqs[i] == row)
-            marked[i++] |= all || !copied;
+            marks[i++] = m;
     }
     return err;
 }
 
 hark_err hk_holders_keep(hk_trimming *w, uint64_t *seqs, size_t *n, hark_errinfo *ei)
 {
-    bool marked[HK_TRIM_BATCH] = {false};
+    bool held[HK_TRIM_BATCH] = {false};
     hark_err err = HARK_OK;
     size_t left = 0;
-    for (size_t i = 0; i < w->n_holders && !err; i++)
-        err = mark_rows(w, &w->holders[i], seqs, *n, true, marked, ei);
+    for (size_t i = 0; i < w->n_holders && !err; i++) {
+        mark marks[HK_TRIM_BATCH] = {NO_ROW};
+        err = mark_rows(w, &w->holders[i], seqs, *n, marks, ei);
+        for (size_t j = 0; j < *n; j++)
+            held[j] |= marks[j] == OPEN || marks[j] == COPIED;
+    }
     for (size_t i = 0; i < *n; i++)
-        if (!marked[i])
+        if (!held[i]) {
+            w->versions[left] = w->versions[i];
             seqs[left++] = seqs[i];
+        }
     *n = left;
     return err;
 }
@@ -196,12 +212,12 @@ static hark_err find_misses(hk_trimming *w, const uint64_t *seqs, size_t n, size
     hark_err err = HARK_OK;
     *ret_new = 0;
     for (size_t i = 0; i < w->n_holders && !err; i++) {
-        bool marked[HK_TRIM_BATCH] = {false};
+        mark marks[HK_TRIM_BATCH] = {NO_ROW};
         hk_holder *h = &w->holders[i];
         h->first = h->last = 0;
-        err = mark_rows(w, h, seqs, n, false, marked, ei);
+        err = mark_rows(w, h, seqs, n, marks, ei);
         for (size_t j = 0; j < n; j++)
-            if (marked[j] || (h->matches && !has_settled(h, seqs[j])))
+            if (marks[j] == OPEN || (marks[j] != ACKED && h->matches && !has_settled(h, seqs[j])))
                 misses(h, seqs[j]);
         *ret_new += h->first && !gap_of(w, h);
     }

@@ -28,7 +28,8 @@ typedef struct hk_trimming {
     uint64_t limit; /* sequences from here on stay, whatever the type */
     int64_t until;  /* monotonic ns */
     size_t steps;
-    uint64_t lowest, highest; /* removed; 0 = nothing yet */
+    uint64_t lowest, highest;        /* removed; 0 = nothing yet */
+    int64_t versions[HK_TRIM_BATCH]; /* of the events of the batch in hand */
 } hk_trimming;
 
 /* True when the budget is used up; never at the first step of a call, so that each gets on. */
@@ -48,7 +49,7 @@ hark_err hk_holders_load(hk_trimming *w, hark_errinfo *ei);
 void hk_holders_free(hk_trimming *w);
 /* Looks which holders match a type; *ret_limit: sequences of it from there on stay. */
 hark_err hk_holders_match(hk_trimming *w, int64_t type, uint64_t *ret_limit, hark_errinfo *ei);
-/* Takes out of the batch what a consumer has as an open row. */
+/* Takes out of the batch, and of w->versions, what a consumer has as an open row. */
 hark_err hk_holders_keep(hk_trimming *w, uint64_t *seqs, size_t *n, hark_errinfo *ei);
 /* Forced: tells the caller who misses what of the batch, and drops open rows of it. *ret_room
  * false, and nothing done: the caller's array is full. */

@@ -88,6 +88,8 @@ static void fit_slice(hark_store *s, int64_t took, int64_t budget_ns)
 
 bool hk_wal_maintain(hark_store *s, int64_t budget_ns)
 {
+    if (!s->broken)
+        hk_kept_sweep(s);
     if (s->broken || s->wal_pages - s->wal_tried < s->wal_slice)
         return false;
     int64_t start = hk_mono_ns();

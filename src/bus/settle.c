@@ -1,0 +1,175 @@
+/* settle.c: how an attempt ends: by an answer, by its transaction, by time. Whoever answers late, or after a
+ * reset, changes nothing. */
+#include "bus/bus_i.h"
+
+/* Under the lock. */
+void hk_consumer_give_slot(hk_consumer *c, hark_delivery *d)
+{
+    if (d->slot && c->slots) { /* else the store is closed */
+        hk_guard_drop(d->slot);
+        hk_slot_end(d->slot);
+        c->free_slots[c->n_free_slots++] = d->slot;
+    }
+    d->slot = NULL;
+}
+
+/* ---- settling -------------------------------------------------------------------------------- */
+
+static void count_verdict(hark_sub *s, hark_verdict verdict)
+{
+    hk_count_bump(verdict == HARK_ACK     ? &s->acked
+                  : verdict == HARK_RETRY ? &s->retried
+                                          : &s->rejected,
+                  1);
+}
+
+static bool is_stale(const hk_consumer *c, const hark_delivery *d)
+{
+    return c->stale || d->generation != c->generation;
+}
+
+/* Under the lock. */
+static void note_settled(hk_consumer *c, const hark_delivery *d, hark_verdict came, hk_now now)
+{
+    c->unsaved++;
+    count_verdict(c->sub, came);
+    hk_figures_settled(c, d, now);
+}
+
+/* Under the lock: a verdict for what is not settled yet. */
+static hark_err settle(hk_consumer *c, hark_delivery *d, hark_verdict verdict)
+{
+    hark_verdict came;
+    int64_t delay_ns = d->delay_ms < 0 ? -1 : hk_ms_to_ns(d->delay_ms);
+    hk_now now = hk_now_get();
+    hark_err err = is_stale(c, d) ? HARK_ESTALE : HARK_OK;
+    hk_consumer_give_slot(
+        c, d); /* first: a crash in between leaves the event as if it had not been started */
+    if (!err && hk_mark_get(&c->sub->bus->gate) == HK_CLOSED) {
+        hk_core_unstart(c->core, d->lease);
+        err = HARK_ECLOSED;
+    }
+    if (!err)
+        err = hk_core_settle(c->core, d->lease, verdict, delay_ns, d->error, now, &came);
+    if (!err)
+        note_settled(c, d, came, now);
+    return err;
+}
+
+hark_err hk_consumer_settle(hark_delivery *d, hark_verdict verdict)
+{
+    hark_sub *s = d->sub;
+    hk_consumer *c = s->consumer;
+    pthread_mutex_lock(&c->lock);
+    hark_err err = d->settled ? HARK_OK : settle(c, d, verdict);
+    c->running--;
+    hk_consumer_unlock(c);
+    hk_gate_open(&s->gate); /* a lane or a place came free; a load and a step when nobody waits */
+    hk_bus_running(s->bus, -1);
+    return err;
+}
+
+hark_err hk_consumer_seal(hark_delivery *d, hark_errinfo *ei)
+{
+    hk_consumer *c = d->sub->consumer;
+    pthread_mutex_lock(&c->lock);
+    hark_err err = d->settled || is_stale(c, d) ? HARK_ESTALE : hk_core_seal(c->core, d->lease);
+    pthread_mutex_unlock(&c->lock);
+    return err ? hk_fail(
+                     ei, err,
+                     "event %llu of consumer %s is settled, timed out or reset: nothing was done",
+                     (unsigned long long)d->seq, d->sub->name)
+               : err;
+}
+
+void hk_consumer_unseal(hark_delivery *d, bool committed)
+{
+    hk_consumer *c = d->sub->consumer;
+    pthread_mutex_lock(&c->lock);
+    bool stale = is_stale(c, d);
+    d->settled = committed;
+    if (committed)
+        hk_consumer_give_slot(c, d);
+    if (committed && !stale && hk_core_acked(c->core, d->lease) == HARK_OK)
+        note_settled(c, d, HARK_ACK, hk_now_get());
+    else if (!committed && !stale)
+        hk_core_unseal(c->core, d->lease);
+    hk_consumer_unlock(c);
+    hk_gate_open(&d->sub->gate);
+}
+
+hark_err hk_consumer_extend(hark_delivery *d, int64_t ms)
+{
+    hk_consumer *c = d->sub->consumer;
+    pthread_mutex_lock(&c->lock);
+    hark_err err = is_stale(c, d)
+                       ? HARK_ESTALE
+                       : hk_core_extend(c->core, d->lease, hk_mono_ns() + hk_ms_to_ns(ms));
+    hk_consumer_unlock(c);
+    if (!err) {
+        hk_gate_open(&d->sub->gate);
+        hk_watch_poke(d->sub->bus);
+    }
+    return err;
+}
+
+void hk_consumer_gap_done(hark_delivery *d)
+{
+    hk_consumer *c = d->sub->consumer;
+    pthread_mutex_lock(&c->lock);
+    if (!is_stale(c, d))
+        hk_core_gap_done(c->core, d->gap_to);
+    hk_consumer_unlock(c);
+}
+
+/* ---- timeouts -------------------------------------------------------------------------------- */
+
+static void replace(hk_consumer *c, hk_worker *w)
+{
+    w->stuck = true;
+    c->stuck++;
+    if (c->threads + c->to_start < 2 * c->workers)
+        c->to_start++;
+}
+
+/* Under the lock: the thread whose handler has this lease gets a successor. */
+static void note_stuck(hk_consumer *c, hk_lease lease)
+{
+    for (hk_worker *w = c->workers_first; w; w = w->next)
+        if (w->busy && !w->stuck && w->generation == c->generation &&
+            w->lease.place == lease.place && w->lease.token == lease.token)
+            replace(c, w);
+}
+
+void hk_consumer_outlived(hk_consumer *c)
+{
+    for (hk_worker *w = c->workers_first; w; w = w->next)
+        if (w->busy && !w->stuck)
+            replace(c, w);
+}
+
+/* Under the lock. */
+void hk_consumer_timeouts(hk_consumer *c)
+{
+    hk_lease lease;
+    uint64_t seq;
+    hark_verdict verdict;
+    while (!c->stale && hk_core_expire(c->core, hk_now_get(), &lease, &seq, &verdict)) {
+        hk_log(HK_WARN, "consumer %s: no answer to event %llu within its time", c->sub->name,
+               (unsigned long long)seq);
+        hk_count_bump(&c->sub->timed_out, 1);
+        count_verdict(c->sub, verdict);
+        note_stuck(c, lease);
+        hk_gate_open(&c->sub->gate);
+    }
+}
+
+int64_t hk_consumer_expire(hark_sub *s)
+{
+    hk_consumer *c = s->consumer;
+    pthread_mutex_lock(&c->lock);
+    hk_consumer_timeouts(c);
+    int64_t due = c->handler_ns >= 0 && !c->stale ? hk_core_due(c->core) : -1;
+    hk_consumer_unlock(c);
+    return due;
+}

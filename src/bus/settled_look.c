@@ -1,0 +1,238 @@
+/* settled_look.c: how far a consumer is with one event. Of one that is open here its core tells; of any
+ * other what the store has committed, looked at now and then, since only this process can change it. A
+ * dead letter counts from its commit on. Nothing here waits but for a job of the writer, where the list of
+ * consumers does not tell enough. */
+#include "bus/bus_i.h"
+
+#include <string.h>
+
+#define AGAIN_NS (INT64_C(50) * 1000000)
+
+/* ---- the consumer of a round ----------------------------------------------------------------- */
+
+/* Most wait for the same consumer: it is looked up once in a round. Borrowed. */
+static hark_sub *find(hk_settled_round *r, const char *name)
+{
+    if (r->sub && strcmp(r->sub->name, name) == 0)
+        return r->sub;
+    hk_settled_round_end(r);
+    return r->sub = hk_consumer_find(r->bus, name);
+}
+
+void hk_settled_round_end(hk_settled_round *r)
+{
+    if (r->sub)
+        hk_sub_release(r->sub);
+    r->sub = NULL;
+}
+
+/* ---- dead letters, patterns ------------------------------------------------------------------ */
+
+typedef struct letters {
+    uint64_t dead; /* the newest that was not redriven; 0 = none */
+    bool redriven; /* one is being delivered again */
+} letters;
+
+static bool take_letter(void *ud, const hark_store_letter *l)
+{
+    letters *x = ud;
+    if (l->state == HARK_LETTER_DEAD)
+        x->dead = l->id;
+    else
+        x->redriven = true;
+    return true;
+}
+
+static hark_err find_letters(hark_bus *bus, hk_sought *x, letters *ret)
+{
+    const hark_store_letters_query q = {
+        .size = sizeof q, .consumer = x->consumer, .sequence = x->seq};
+    *ret = (letters){0};
+    if (x->seq == 0) /* before all events */
+        return HARK_OK;
+    hark_err err = hk_store_enter(bus, &x->ei);
+    if (err)
+        return err;
+    err = bus->ops->letters(bus->store, &q, take_letter, ret, &x->ei);
+    hk_store_leave(bus);
+    return err;
+}
+
+/* Is the event one for this consumer? What the log no longer has comes to it as a gap. */
+static hark_err matches(hark_bus *bus, const char *pattern, hk_sought *x, bool *ret)
+{
+    hark_event *e = NULL;
+    const hark_store_query q = {.size = sizeof q,
+                                .pattern = pattern,
+                                .after = x->seq - 1,
+                                .before = x->seq + 1,
+                                .limit = 1};
+    hark_store_page page = {.events = &e};
+    hark_err err = hk_bus_read(bus, &q, &page, &x->ei);
+    if (err)
+        return err;
+    *ret = page.n > 0 || page.gap >= x->seq;
+    hk_page_drop(&page);
+    return HARK_OK;
+}
+
+/* ---- the verdict ----------------------------------------------------------------------------- */
+
+static bool over(hk_sought *x, hark_err err)
+{
+    x->err = err;
+    return true;
+}
+
+static bool is_dead(hk_sought *x, uint64_t letter)
+{
+    x->ret.dead_letter = letter;
+    return over(x, hk_fail(&x->ei, HARK_EDEAD,
+                           "consumer %.128s gave up on event %llu: dead letter %llu; hark_redrive "
+                           "has it tried again",
+                           x->consumer, (unsigned long long)x->seq, (unsigned long long)letter));
+}
+
+/* What a stage means. The letters are looked at after the stage: a redrive marks the letter first and
+ * tells the core then, so what is about to come again is not taken for settled. */
+static bool weigh(hark_bus *bus, hk_sought *x, const char *pattern, hk_stage stage, uint64_t floor)
+{
+    hark_err err = HARK_OK;
+    letters l;
+    x->ret.lag = x->seq > floor ? x->seq - floor : 1;
+    if (stage == HK_STAGE_AHEAD && !x->matches) {
+        err = matches(bus, pattern, x, &x->matches);
+        stage = x->matches ? stage : HK_STAGE_DONE;
+    }
+    if (!err && (stage == HK_STAGE_OPEN || stage == HK_STAGE_AHEAD))
+        return false;
+    if (!err && stage == HK_STAGE_DEAD && hk_mono_ns() < x->again)
+        return false; /* parked behind another one when it was looked at last */
+    if (!err)
+        err = find_letters(bus, x, &l);
+    if (err)
+        return over(x, err);
+    if (l.dead)
+        return is_dead(x, l.dead);
+    if (stage == HK_STAGE_DEAD)
+        x->again = hk_mono_ns() + AGAIN_NS;
+    if (stage == HK_STAGE_DEAD || l.redriven)
+        return false;
+    x->ret.lag = 0;
+    return over(x, HARK_OK);
+}
+
+/* ---- open here ------------------------------------------------------------------------------- */
+
+static bool look_open(hk_settled_round *r, hk_sought *x)
+{
+    hk_consumer *c = r->sub->consumer;
+    hk_core_facts facts;
+    pthread_mutex_lock(&c->lock);
+    hk_stage stage = c->stale ? HK_STAGE_OPEN : hk_core_stage(c->core, x->seq);
+    hk_core_facts_get(c->core, &facts);
+    pthread_mutex_unlock(&c->lock);
+    x->state[0] = 0; /* what was known of it while it was not open is no longer so */
+    if (stage != HK_STAGE_DEAD)
+        x->again = -1;
+    return weigh(r->bus, x, r->sub->pattern, stage, facts.floor);
+}
+
+/* ---- not open here --------------------------------------------------------------------------- */
+
+/* A consumer as it is listed; what of it tells that its state is another one. */
+typedef struct listed {
+    const char *name;
+    bool found;
+    uint64_t state[HK_SETTLED_STATE];
+    uint64_t floor, highest;
+    bool rows; /* it has open ones */
+} listed;
+
+static bool take_row(void *ud, const hark_store_consumer_row *row)
+{
+    listed *x = ud;
+    if (strcmp(row->name, x->name) != 0)
+        return true;
+    const uint64_t state[HK_SETTLED_STATE] = {row->id,      row->generation, row->floor,
+                                              row->highest, row->retrying,   row->behind,
+                                              row->parked,  row->dead};
+    memcpy(x->state, state, sizeof state);
+    x->floor = row->floor;
+    x->highest = row->highest;
+    x->rows = row->retrying || row->behind || row->parked || row->dead;
+    x->found = true;
+    return false;
+}
+
+static hark_err list(hark_bus *bus, hk_sought *x, listed *ret)
+{
+    *ret = (listed){.name = x->consumer};
+    hark_err err = hk_store_enter(bus, &x->ei);
+    if (err)
+        return err;
+    err = bus->ops->consumers(bus->store, take_row, ret, &x->ei);
+    hk_store_leave(bus);
+    if (err || ret->found)
+        return err;
+    return hk_fail(&x->ei, HARK_ENOTFOUND,
+                   "the store knows no consumer '%.128s'; hark_consumers lists them", x->consumer);
+}
+
+/* By its whole state. */
+static hk_stage stage_of(const hark_store_consumer *s, uint64_t seq)
+{
+    for (size_t i = 0; i < s->ret_n_rows && s->ret_rows[i].sequence <= seq; i++)
+        if (s->ret_rows[i].sequence == seq)
+            return s->ret_rows[i].state == HARK_ROW_DEAD || s->ret_rows[i].state == HARK_ROW_PARKED
+                       ? HK_STAGE_DEAD
+                       : HK_STAGE_OPEN;
+    for (size_t i = 0; i < s->ret_n_settled; i++)
+        if (seq >= s->ret_settled[i].first && seq <= s->ret_settled[i].last)
+            return HK_STAGE_DONE;
+    return seq <= s->ret_floor ? HK_STAGE_DONE : HK_STAGE_AHEAD;
+}
+
+/* Only where the list cannot tell its whole state is loaded, which is a job of the writer's. */
+static bool look_listed(hark_bus *bus, hk_sought *x, const listed *l)
+{
+    hark_store_consumer s;
+    hark_err err = hk_writer_start(bus);
+    if (!err)
+        err = hk_consumer_look(bus, x->consumer, &s, &x->ei);
+    else
+        (void)hk_fail(&x->ei, err, "the writer cannot be started: %s", hark_err_text(err));
+    if (err)
+        return over(x, err);
+    hk_stage stage = stage_of(&s, x->seq);
+    if (stage == HK_STAGE_DEAD)
+        x->again = 0;
+    bool is_over = weigh(bus, x, s.ret_pattern, stage, l->floor);
+    hark_store_consumer_clear(&s);
+    return is_over;
+}
+
+static bool look_closed(hark_bus *bus, hk_sought *x)
+{
+    listed l;
+    int64_t now = hk_mono_ns();
+    if (now < x->again)
+        return false;
+    hark_err err = list(bus, x, &l);
+    if (err)
+        return over(x, err);
+    x->again = now + AGAIN_NS;
+    if (memcmp(l.state, x->state, sizeof l.state) == 0)
+        return false; /* nothing has changed since it was looked at */
+    memcpy(x->state, l.state, sizeof l.state);
+    if (x->seq <= l.floor && !l.rows)
+        return weigh(bus, x, NULL, HK_STAGE_DONE, l.floor);
+    bool is_over = look_listed(bus, x, &l);
+    x->again = now + AGAIN_NS;
+    return is_over;
+}
+
+bool hk_settled_look(hk_settled_round *r, hk_sought *x)
+{
+    return find(r, x->consumer) ? look_open(r, x) : look_closed(r->bus, x);
+}

@@ -1,0 +1,479 @@
+/* tx.c: transactions. A closure travels to the writer as a publish does, and keeps its turn among
+ * publishes; the group runs it as a part of its own (group.c). What it publishes is made when it asks for
+ * it and appended when it has returned. It may be run again, so a run begins by dropping what the one
+ * before has left. */
+#include "bus/bus_i.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { DEADLINE_MS = 50, DEADLINE_MAX_MS = 10000, TX_BYTES = 512, KEY_MAX = 1024 };
+
+struct hark_tx {
+    hk_request request; /* its items are the events of the last run */
+    hark_bus *bus;
+    hark_tx_fn fn;
+    void *ud;
+    hark_transacted_fn done; /* async; NULL: somebody waits */
+    int64_t deadline_ns;
+    hark_delivery *delivery; /* that it belongs to; NULL = none */
+    hark_store_slot *slot;   /* of the delivery whose handler waits for it; NULL = none */
+    /* of the run */
+    hark_errinfo ei;
+    hark_receipt **receipts; /* the program's, as many as items; some NULL */
+    size_t cap;
+    uint64_t ordinal; /* of the next derived id */
+    int64_t changes;
+    const char *correlationid, *causationid;
+    hark_tx_then_fn then;
+    void *then_ud;
+    bool appended; /* nothing more can be published */
+};
+
+/* ---- inside a closure ------------------------------------------------------------------------ */
+
+hark_bus *hark_tx_bus(const hark_tx *tx)
+{
+    return tx->bus;
+}
+
+void *hark_tx_native(hark_tx *tx)
+{
+    return tx->bus->ops->tx_native(tx->bus->store);
+}
+
+int64_t hark_tx_changes(const hark_tx *tx)
+{
+    return tx->changes;
+}
+
+const char *hark_tx_error(const hark_tx *tx)
+{
+    return tx->ei.err ? tx->ei.text : "";
+}
+
+hark_err hark_tx_fail(hark_tx *tx, hark_err err, const char *fmt, ...)
+{
+    char text[sizeof tx->ei.text];
+    va_list ap;
+    va_start(ap, fmt);
+    (void)vsnprintf(text, sizeof text, fmt, ap);
+    va_end(ap);
+    return hk_fail(&tx->ei, err, "%s", text);
+}
+
+void hark_tx_stamp(hark_tx *tx, const char *correlationid, const char *causationid)
+{
+    tx->correlationid = correlationid;
+    tx->causationid = causationid;
+}
+
+void hark_tx_then(hark_tx *tx, hark_tx_then_fn fn, void *ud)
+{
+    tx->then = fn;
+    tx->then_ud = ud;
+}
+
+hark_err hark_tx_exec(hark_tx *tx, const char *sql, const hark_value *args, size_t n)
+{
+    return tx->bus->ops->tx_run(tx->bus->store, sql, args, n, NULL, NULL, &tx->changes, &tx->ei);
+}
+
+hark_err hark_tx_query(hark_tx *tx, const char *sql, const hark_value *args, size_t n,
+                       hark_row_fn fn, void *ud)
+{
+    return tx->bus->ops->tx_run(tx->bus->store, sql, args, n, fn, ud, &tx->changes, &tx->ei);
+}
+
+static bool room_for_one(hark_tx *tx)
+{
+    size_t n = tx->request.n;
+    if (n < tx->cap)
+        return true;
+    size_t cap = tx->cap ? tx->cap * 2 : 4;
+    hark_store_append *items = realloc(tx->request.items, cap * sizeof *items);
+    if (items)
+        tx->request.items = items;
+    hark_receipt **receipts = items ? realloc(tx->receipts, cap * sizeof *receipts) : NULL;
+    if (!receipts)
+        return false;
+    tx->receipts = receipts;
+    tx->cap = cap;
+    return true;
+}
+
+/* As a delivery stamps what it publishes, or as hark_tx_stamp said. */
+static unsigned stamp(hark_tx *tx, hark_event_spec *s, char id[HK_UUID_TEXT + 1])
+{
+    if (tx->correlationid && !s->correlationid)
+        s->correlationid = tx->correlationid;
+    if (tx->causationid && !s->causationid)
+        s->causationid = tx->causationid;
+    return tx->delivery ? hk_delivery_stamp(tx->delivery, tx->ordinal, s, id) : 0;
+}
+
+hark_err hark_tx_publish(hark_tx *tx, const hark_event_spec *spec, hark_receipt *ret)
+{
+    hark_event_spec s;
+    char id[HK_UUID_TEXT + 1];
+    hark_err err = hk_opts_take(spec, &s, sizeof s, "hark_event_spec", &tx->ei);
+    if (err)
+        return err;
+    if (tx->appended)
+        return hk_fail(&tx->ei, HARK_EINVAL,
+                       "hark_tx_publish after the closure has returned: its events are appended");
+    if (tx->request.n == HK_BATCH_MAX)
+        return hk_fail(&tx->ei, HARK_ETOOBIG, "a transaction publishes at most %d events",
+                       HK_BATCH_MAX);
+    if (!room_for_one(tx))
+        return hk_fail(&tx->ei, HARK_ENOMEM, "no memory for the events of a transaction");
+    unsigned flags = stamp(tx, &s, id);
+    err = hk_publish_item(tx->bus, &s, flags, 1, &tx->request.items[tx->request.n], &tx->ei);
+    if (err)
+        return err;
+    tx->receipts[tx->request.n++] = ret;
+    if (flags & HK_PUB_FIRST_STANDS)
+        tx->ordinal++;
+    return HARK_OK;
+}
+
+hark_err hark_tx_publish_json(hark_tx *tx, const hark_event_spec *spec,
+                              const hark_json_table *table, const void *from, hark_receipt *ret)
+{
+    hark_event_spec s;
+    char *json = NULL;
+    hark_err err = hk_opts_take(spec, &s, sizeof s, "hark_event_spec", &tx->ei);
+    if (!err)
+        err = hark_json_encode(table, from, &json, NULL, &tx->ei);
+    if (err)
+        return err;
+    s.json = json;
+    err = hark_tx_publish(tx, &s, ret);
+    free(json);
+    return err;
+}
+
+static hark_err check_key(hark_tx *tx, const char *key)
+{
+    size_t len = key ? strlen(key) : 0;
+    if (len > 0 && len <= KEY_MAX)
+        return HARK_OK;
+    return hk_fail(&tx->ei, HARK_EINVAL, "a key of a kept value has %zu bytes; 1 to %d", len,
+                   KEY_MAX);
+}
+
+hark_err hark_tx_keep(hark_tx *tx, const char *key, const void *data, size_t len, int64_t keep_ms)
+{
+    int64_t now = hk_wall_ns(), time = hk_ms_to_ns(keep_ms);
+    hark_err err = check_key(tx, key);
+    if (!err && keep_ms <= 0)
+        err = hk_fail(&tx->ei, HARK_EINVAL, "hark_tx_keep for %lld ms; give a positive time",
+                      (long long)keep_ms);
+    if (err)
+        return err;
+    int64_t until = time > INT64_MAX - now ? INT64_MAX : now + time;
+    return tx->bus->ops->keep(tx->bus->store, key, data, len, until, now, &tx->ei);
+}
+
+hark_err hark_tx_kept(hark_tx *tx, const char *key, void **ret, size_t *ret_len)
+{
+    hark_err err = check_key(tx, key);
+    return err ? err : tx->bus->ops->kept(tx->bus->store, key, hk_wall_ns(), ret, ret_len, &tx->ei);
+}
+
+/* ---- the writer's part ----------------------------------------------------------------------- */
+
+static void drop_items(hark_tx *tx)
+{
+    while (tx->request.n)
+        hark_event_unref(tx->request.items[--tx->request.n].event);
+}
+
+static void begin_run(hark_tx *tx)
+{
+    drop_items(tx);
+    tx->ei = (hark_errinfo){0};
+    tx->changes = 0;
+    tx->ordinal = tx->delivery ? tx->delivery->ordinal : 0;
+    tx->correlationid = tx->causationid = NULL;
+    tx->then = NULL;
+    tx->appended = false;
+    tx->request.made_ns = hk_wall_ns();
+}
+
+/* Calls the program: the closure, or with a receipt what it left to be done after appending. */
+static hark_err call(hark_tx *tx, const hark_receipt *last)
+{
+    hk_role before = hk_role_set(HK_ROLE_CLOSURE);
+    /* should it crash, then its delivery did, and not the one whose handler leads this group */
+    hark_store_slot *in_hand = hk_guard_enter(tx->slot);
+    hark_err err = last ? tx->then(tx, last, tx->then_ud) : tx->fn(tx, tx->ud);
+    (void)hk_guard_enter(in_hand);
+    (void)hk_role_set(before);
+    if (err && tx->ei.err != err) /* a text of an earlier failure that it went on after */
+        (void)hk_fail(&tx->ei, err, "the transaction was given up: %s", hark_err_text(err));
+    return err;
+}
+
+/* The receipt of the i-th event; of none when there is none. */
+static void receipt_of(const hark_tx *tx, size_t i, hark_receipt *ret)
+{
+    *ret = (hark_receipt){.durability = tx->bus->info.durability};
+    if (i < tx->request.n)
+        hk_publish_receipt(tx->bus, &tx->request.items[i],
+                           hark_event_id(tx->request.items[i].event), ret);
+}
+
+static hark_err and_then(hark_tx *tx)
+{
+    hark_receipt last;
+    tx->appended = true;
+    if (!tx->then)
+        return HARK_OK;
+    receipt_of(tx, tx->request.n - 1, &last);
+    return call(tx, &last);
+}
+
+static hark_err ack(hark_tx *tx)
+{
+    const hark_delivery *d = tx->delivery;
+    if (!d || !d->sub->consumer)
+        return HARK_OK;
+    return tx->bus->ops->ack(tx->bus->store, d->sub->consumer->id, d->generation, d->seq, &tx->ei);
+}
+
+static bool store_failed(hark_err err)
+{
+    return err && hark_err_class(err) != HARK_CLASS_REFUSED;
+}
+
+hark_err hk_tx_run(hark_tx *tx, bool *ret_gone)
+{
+    const hark_store_ops *ops = tx->bus->ops;
+    hark_store *store = tx->bus->store;
+    hk_request *r = &tx->request;
+    begin_run(tx);
+    r->err = ops->tx_begin(store, hk_mono_ns() + tx->deadline_ns, &tx->ei);
+    if (r->err)
+        return store_failed(r->err) ? r->err : HARK_OK;
+    r->err = call(tx, NULL);
+    hark_err broke = HARK_OK; /* of the store's own calls; what the closure met is the closure's */
+    if (!r->err && r->n > 0)
+        broke = r->err = ops->append(store, r->items, r->n, &tx->ei);
+    if (!r->err)
+        r->err = and_then(tx);
+    if (!r->err)
+        broke = r->err = ack(tx);
+    hark_errinfo why = {0};
+    hark_err end = ops->tx_end(store, !r->err, ret_gone, &why);
+    if (end && (!r->err || *ret_gone)) {
+        r->err = end;
+        tx->ei = why;
+    }
+    r->spoilt = *ret_gone;
+    return store_failed(broke) && !*ret_gone ? broke : HARK_OK;
+}
+
+static void tx_free(hark_tx *tx)
+{
+    drop_items(tx);
+    free(tx->request.items);
+    free(tx->receipts);
+    free(tx);
+}
+
+/* Those that the closure asked for. */
+static void give_receipts(hark_tx *tx)
+{
+    for (size_t i = 0; i < tx->request.n; i++)
+        if (tx->receipts[i])
+            receipt_of(tx, i, tx->receipts[i]);
+}
+
+void hk_tx_done(hark_tx *tx, hark_err err)
+{
+    hark_receipt last;
+    hk_request *r = &tx->request;
+    receipt_of(tx, r->n - 1, &last);
+    if (!err)
+        give_receipts(tx);
+    if (err && tx->ei.err != err)
+        (void)hk_fail(&tx->ei, err, "%s", hark_err_text(err));
+    if (tx->done) {
+        tx->done(err, err ? NULL : &last, &tx->ei, tx->ud);
+        tx_free(tx);
+        return;
+    }
+    if (!err && r->receipts)
+        *r->receipts = last;
+    r->err = err;
+    hk_gate_open(&r->done); /* the caller may be gone with it after this */
+}
+
+/* ---- the calls ------------------------------------------------------------------------------- */
+
+static hark_err check_opts(hark_bus *bus, const hark_tx_opts *opts, hark_tx_opts *o,
+                           hark_errinfo *ei)
+{
+    hark_err err = hk_opts_take(opts, o, sizeof *o, "hark_tx_opts", ei);
+    if (err)
+        return err;
+    if (!bus->ops->tx_begin)
+        return hk_fail(ei, HARK_ENOTSUP, "%s: has no transactions; open the bus on sqlite:PATH",
+                       bus->ops->scheme);
+    if (!o->deadline_ms)
+        o->deadline_ms = DEADLINE_MS;
+    if (o->deadline_ms < 0 || o->deadline_ms > DEADLINE_MAX_MS)
+        return hk_fail(ei, HARK_EINVAL, "hark_tx_opts.deadline_ms is %lld; 1 to %d, 0 = %d",
+                       (long long)o->deadline_ms, DEADLINE_MAX_MS, DEADLINE_MS);
+    if (o->min_durability > bus->info.durability || o->min_durability < 0)
+        return hk_fail(ei, HARK_EDURABILITY, "the store gives class %s, not the %s asked for",
+                       hark_durability_name((hark_durability)bus->info.durability),
+                       hark_durability_name((hark_durability)o->min_durability));
+    return HARK_OK;
+}
+
+/* Ready to be pushed; it has its room in the queue. */
+static hark_err tx_new(hark_bus *bus, hark_tx_fn fn, void *ud, const hark_tx_opts *opts,
+                       unsigned flags, bool may_wait, hark_tx **ret, hark_errinfo *ei)
+{
+    hark_tx_opts o;
+    hark_err err = check_opts(bus, opts, &o, ei);
+    if (!err && !fn)
+        err = hk_fail(ei, HARK_EINVAL, "a transaction without a function");
+    if (!err)
+        err = hk_publish_enter(bus, flags, may_wait, ei);
+    if (err)
+        return err;
+    hark_tx *tx = calloc(1, sizeof *tx);
+    if (!tx)
+        return hk_fail(ei, HARK_ENOMEM, "no memory for a transaction");
+    err = hk_publish_room(bus, 1, TX_BYTES, may_wait, ei);
+    if (err) {
+        free(tx);
+        return err;
+    }
+    tx->bus = bus;
+    tx->fn = fn;
+    tx->ud = ud;
+    tx->deadline_ns = hk_ms_to_ns(o.deadline_ms);
+    tx->request.work.kind = HK_PUBLISH;
+    tx->request.tx = tx;
+    tx->request.queued = 1;
+    tx->request.bytes = TX_BYTES;
+    tx->request.ei = &tx->ei;
+    *ret = tx;
+    return HARK_OK;
+}
+
+static hark_err may_wait(const char *call, hark_errinfo *ei)
+{
+    if (hk_role_may_block())
+        return HARK_OK;
+    return hk_fail(ei, HARK_EWRONGTHREAD, "%s would block this thread; use hark_transact_async",
+                   call);
+}
+
+/* Runs it and waits; then it is the caller's to free. */
+static hark_err run(hark_tx *tx, hark_receipt *ret, hark_errinfo *ei)
+{
+    tx->request.receipts = ret;
+    tx->slot = tx->delivery ? tx->delivery->slot : hk_guard_in_hand();
+    hark_err err = hk_publish_wait(tx->bus, &tx->request);
+    if (err && ei)
+        *ei = tx->ei;
+    return err;
+}
+
+hark_err hark_transact(hark_bus *bus, hark_tx_fn fn, void *ud, const hark_tx_opts *opts,
+                       hark_receipt *ret, hark_errinfo *ei)
+{
+    hark_tx *tx;
+    hark_err err = may_wait("hark_transact", ei);
+    if (!err)
+        err = tx_new(bus, fn, ud, opts, 0, true, &tx, ei);
+    if (err)
+        return err;
+    err = run(tx, ret, ei);
+    tx_free(tx);
+    return err;
+}
+
+hark_err hark_transact_async(hark_bus *bus, hark_tx_fn fn, hark_transacted_fn done, void *ud,
+                             const hark_tx_opts *opts, hark_errinfo *ei)
+{
+    hark_tx *tx;
+    if (!done)
+        return hk_fail(ei, HARK_EINVAL, "hark_transact_async without a function to call when done");
+    if (hk_role_get() == HK_ROLE_CLOSURE)
+        return hk_fail(ei, HARK_EWRONGTHREAD,
+                       "hark_transact_async inside a closure: it would happen with each run");
+    hark_err err = tx_new(bus, fn, ud, opts, 0, false, &tx, ei);
+    if (err)
+        return err;
+    tx->done = done;
+    hk_writer_push(bus, &tx->request.work);
+    return HARK_OK;
+}
+
+static hark_err run_for(hark_delivery *d, hark_tx_fn fn, void *ud, const hark_tx_opts *opts,
+                        hark_errinfo *ei)
+{
+    hark_tx *tx;
+    hark_err err = tx_new(d->sub->bus, fn, ud, opts, HK_PUB_INSIDE, true, &tx, ei);
+    if (err)
+        return err;
+    tx->delivery = d;
+    err = run(tx, NULL, ei);
+    if (!err)
+        d->ordinal = tx->ordinal;
+    tx_free(tx);
+    return err;
+}
+
+hark_err hark_delivery_transact(hark_delivery *d, hark_tx_fn fn, void *ud, const hark_tx_opts *opts,
+                                hark_errinfo *ei)
+{
+    hark_bus *bus = d->sub->bus;
+    bool consumer = d->sub->consumer != NULL;
+    hark_errinfo why = {0};
+    hark_err err = may_wait("hark_delivery_transact", &why);
+    if (!err && d->gap_to)
+        err = hk_fail(&why, HARK_EINVAL, "the delivery is a gap: there is no event to settle");
+    if (!err && consumer)
+        err = hk_consumer_seal(d, &why);
+    if (!err) {
+        hk_bus_running(bus, 1); /* a drain waits for it, whoever holds the delivery */
+        err = run_for(d, fn, ud, opts, &why);
+        if (consumer)
+            hk_consumer_unseal(d, !err);
+        hk_bus_running(bus, -1);
+    }
+    if (err && !d->error)
+        hark_delivery_explain(d, "%s", why.text);
+    if (err && ei)
+        *ei = why;
+    return err;
+}
+
+/* ---- reading beside the log ------------------------------------------------------------------ */
+
+hark_err hark_query(hark_bus *bus, const char *sql, const hark_value *args, size_t n,
+                    hark_row_fn fn, void *ud, hark_errinfo *ei)
+{
+    if (!bus->ops->query)
+        return hk_fail(ei, HARK_ENOTSUP, "%s: has no SQL; open the bus on sqlite:PATH",
+                       bus->ops->scheme);
+    if (!hk_role_may_block())
+        return hk_fail(ei, HARK_EWRONGTHREAD,
+                       "hark_query would block this thread; in a closure use "
+                       "hark_tx_query");
+    hark_err err = hk_store_enter(bus, ei);
+    if (err)
+        return err;
+    err = bus->ops->query(bus->store, sql, args, n, fn, ud, ei);
+    hk_store_leave(bus);
+    return err;
+}

@@ -1,0 +1,81 @@
+/* Acks that are part of a transaction of the program's: a row says that the delivery is settled, in
+ * the same commit as the program's own rows. The consumer's core learns of it after the commit; its
+ * next save tells the same by floor and settled set and drops the row. When the process dies in
+ * between, the row counts as soon as the consumer is loaded. */
+#include "store/sqlite/store_i.h"
+
+#include <stdlib.h>
+
+hark_err hk_sqlite_ack(hark_store *s, uint64_t consumer, uint64_t generation, uint64_t seq,
+                       hark_errinfo *ei)
+{
+    sqlite3_stmt *st;
+    if (!s->in_group)
+        return hk_fail(ei, HARK_EINTERNAL, "ack outside of a group");
+    hark_err err = hk_conn_get(&s->conn, HK_SQL_ACK, &st, ei);
+    if (err)
+        return hk_group_note(s, err);
+    sqlite3_bind_int64(st, 1, (int64_t)consumer);
+    sqlite3_bind_int64(st, 2, (int64_t)generation);
+    sqlite3_bind_int64(st, 3, (int64_t)seq);
+    err = hk_conn_run(&s->conn, st, "settling a delivery", ei);
+    if (!err && sqlite3_changes(s->conn.db) == 0)
+        err =
+            hk_fail(ei, HARK_ESTALE,
+                    "consumer %llu was reset or removed while sequence %llu was being handled, or "
+                    "has settled it; it is delivered again if the consumer still wants it",
+                    (unsigned long long)consumer, (unsigned long long)seq);
+    return hk_group_note(s, err);
+}
+
+/* ---- loading --------------------------------------------------------------------------------- */
+
+static void put_range(hark_store_consumer *c, hark_store_range r)
+{
+    hark_store_range *last = c->ret_n_settled ? &c->ret_settled[c->ret_n_settled - 1] : NULL;
+    if (r.first <= c->ret_floor + 1)
+        c->ret_floor = r.last > c->ret_floor ? r.last : c->ret_floor;
+    else if (last && r.first <= last->last + 1)
+        last->last = r.last > last->last ? r.last : last->last;
+    else
+        c->ret_settled[c->ret_n_settled++] = r;
+}
+
+/* Both are in order: merged, what touches the floor raises it. */
+static hark_err merge(hark_store_consumer *c, const uint64_t *seqs, size_t n, hark_errinfo *ei)
+{
+    hark_store_range *old = c->ret_settled;
+    size_t n_old = c->ret_n_settled, i = 0, j = 0;
+    hark_store_range *merged = malloc((n_old + n) * sizeof *merged);
+    if (!merged)
+        return hk_fail(ei, HARK_ENOMEM, "no memory for the state of consumer %s", c->name);
+    c->ret_settled = merged;
+    c->ret_n_settled = 0;
+    while (i < n_old || j < n)
+        if (j == n || (i < n_old && old[i].first <= seqs[j]))
+            put_range(c, old[i++]);
+        else
+            put_range(c, (hark_store_range){seqs[j], seqs[j]}), j++;
+    free(old);
+    if (seqs[n - 1] > c->ret_highest)
+        c->ret_highest = seqs[n - 1];
+    return HARK_OK;
+}
+
+hark_err hk_acks_fold(hark_store *s, hark_store_consumer *c, const uint64_t *seqs, size_t n,
+                      bool keep, hark_errinfo *ei)
+{
+    hark_err err = n ? merge(c, seqs, n, ei) : HARK_OK;
+    if (err || n == 0 || !keep)
+        return err;
+    const hark_store_save v = {.size = sizeof v,
+                               .consumer = c->ret_id,
+                               .generation = c->ret_generation,
+                               .floor = c->ret_floor,
+                               .highest = c->ret_highest,
+                               .settled = c->ret_settled,
+                               .n_settled = c->ret_n_settled,
+                               .drop = seqs,
+                               .n_drop = n};
+    return hk_sqlite_consumer_save(s, &v, ei);
+}
