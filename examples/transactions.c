@@ -129,8 +129,8 @@ static void print_customers(void)
 {
     must(hark_query(bus,
                     "SELECT customer, count(*), count(*) - count(order_id) FROM orders "
-                    "LEFT JOIN parcels ON order_id = id WHERE customer <> ? GROUP BY 1 ORDER BY 1",
-                    HARK_ARGS(hark_text("nobody")), print_row, NULL, &ei));
+                    "LEFT JOIN parcels ON order_id = id GROUP BY customer ORDER BY customer",
+                    HARK_NO_ARGS, print_row, NULL, &ei));
 }
 
 int main(int argc, char **argv)

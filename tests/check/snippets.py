@@ -59,7 +59,7 @@ def check_names(path, name, headers, report):
 
 
 def check(root, report):
-    programs = [flat(p.read_text(encoding="utf-8")) for p in sorted((root / "examples").rglob("*.c"))]
+    programs = [flat(p.read_text(encoding="utf-8")) for p in sorted((root / "examples").rglob("*.[ch]"))]
     headers = "".join(h.read_text(encoding="utf-8")
                       for h in sorted((root / "include/hark").glob("*.h")))
     looked = 0
@@ -89,6 +89,7 @@ CASES = [
     Case("another order", sample("return 0;\n\nuse(a);"), "in this order"),
     Case("parts of two programs", {**sample("int a = 1;\n\nint b = 1;"),
                                    "examples/b/b.c": "int b = 1;\n"}, "in this order"),
+    Case("a header of the examples", {**sample("int b;"), "examples/b.h": "int b;\n"}, None),
     Case("a how-to page", {**sample("int a = 1;"), "docs/how-to/a.md": "```c\nint b;\n```\n"},
          "docs/how-to/a.md:1"),
     Case("written in capitals", sample("int b;", fence="C"), "in no program"),

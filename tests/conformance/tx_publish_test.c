@@ -105,6 +105,61 @@ static void test_another_version_than_expected_undoes_the_rows(void **state)
     shop_has(f, 2);
 }
 
+static hark_err say_two_expecting(hark_tx *tx, shop_work *w)
+{
+    hark_receipt *r = w->ud;
+    for (int64_t i = 0; i < 2; i++) {
+        hark_err err = hark_tx_publish(tx,
+                                       HARK_OPTS(hark_event_spec, .type = SHOP_TYPE, .subject = "s",
+                                                 .expected_version = i ? i : HARK_EXPECT_NONE),
+                                       &r[i]);
+        if (err)
+            return err;
+    }
+    return hark_tx_exec(tx, "INSERT INTO effects(n) VALUES(1), (2)", HARK_NO_ARGS);
+}
+
+static void test_versions_go_on_within_a_closure(void **state)
+{
+    fixture *f = *state;
+    hark_receipt r[2] = {{0}};
+    shop_work w = {.then = say_two_expecting, .ud = r};
+    if (!shop_open(f))
+        return;
+    assert_ok(f, shop_run(f, &w, NULL));
+    assert_u64(r[0].subject_version, 1);
+    assert_u64(r[1].subject_version, 2);
+    assert_err(f, HARK_EVERSION, shop_run(f, &w, NULL));
+    shop_has(f, 2);
+}
+
+static hark_err say_twice(hark_tx *tx, shop_work *w)
+{
+    hark_receipt *r = w->ud;
+    hark_err err = hark_tx_exec(tx, "INSERT INTO effects(n) VALUES(1)", HARK_NO_ARGS);
+    for (int i = 0; i < 2 && !err; i++)
+        err = hark_tx_publish(tx,
+                              HARK_OPTS(hark_event_spec, .type = SHOP_TYPE, .id = "twice",
+                                        .json = i && w->n ? "2" : "1"),
+                              &r[i]);
+    return err;
+}
+
+static void test_an_id_that_a_closure_uses_twice_is_a_repeat_or_a_conflict(void **state)
+{
+    fixture *f = *state;
+    hark_receipt r[2] = {{0}};
+    shop_work other = {.then = say_twice, .n = 1, .ud = r}, same = {.then = say_twice, .ud = r};
+    if (!shop_open(f))
+        return;
+    assert_err(f, HARK_ECONFLICT, shop_run(f, &other, NULL));
+    shop_has(f, 0);
+    assert_ok(f, shop_run(f, &same, NULL));
+    assert_true(!r[0].duplicate && r[1].duplicate);
+    assert_u64(r[0].sequence, r[1].sequence);
+    shop_has(f, 1);
+}
+
 static hark_err say_many(hark_tx *tx, shop_work *w)
 {
     hark_err err = HARK_OK;
@@ -183,7 +238,8 @@ typedef struct sale {
     char sku[16];
     int64_t n;
 } sale;
-HARK_JSON_TABLE(sale_json, sale, HARK_JSON_CHARS(sale, sku), HARK_JSON_INT(sale, n, HARK_JSON_RANGE(1, 100)));
+HARK_JSON_TABLE(sale_json, sale, HARK_JSON_CHARS(sale, sku),
+                HARK_JSON_INT(sale, n, HARK_JSON_RANGE(1, 100)));
 
 static hark_err say_sale(hark_tx *tx, shop_work *w)
 {
@@ -294,6 +350,8 @@ static const struct CMUnitTest tests[] = {
     TEST(test_the_receipt_of_a_transaction_without_events_has_only_its_durability),
     TEST(test_a_conflict_of_ids_undoes_the_rows),
     TEST(test_another_version_than_expected_undoes_the_rows),
+    TEST(test_versions_go_on_within_a_closure),
+    TEST(test_an_id_that_a_closure_uses_twice_is_a_repeat_or_a_conflict),
     TEST(test_a_transaction_publishes_at_most_4096_events),
     TEST(test_a_bad_event_is_refused_at_its_call_and_the_closure_may_go_on),
     TEST(test_stamps_are_given_to_what_has_none),

@@ -422,6 +422,103 @@ static void test_a_query_beside_the_log_sees_what_is_committed_and_no_more(void 
     assert_u64(shop_rows(f), 1);
 }
 
+static bool take_columns(const hark_row *row, void *ud)
+{
+    *(int64_t *)ud = (int64_t)row->n;
+    return true;
+}
+
+static bool take_first_two(const hark_row *row, void *ud)
+{
+    int64_t *n = ud;
+    n[0] = hark_row_int(row, 0);
+    n[1] = hark_row_int(row, 1);
+    return true;
+}
+
+static hark_err count_columns(hark_tx *tx, shop_work *w)
+{
+    return hark_tx_query(tx, "SELECT * FROM effects", HARK_NO_ARGS, take_columns, &w->n);
+}
+
+/* The same text is prepared once and kept. */
+static void test_a_statement_that_was_used_before_sees_a_changed_table(void **state)
+{
+    fixture *f = *state;
+    shop_work w = {.then = count_columns};
+    int64_t n = 0;
+    if (!shop_open(f))
+        return;
+    assert_ok(f, shop_sql(f, "INSERT INTO effects VALUES(1, 'x')"));
+    static const char *const more[] = {"ALTER TABLE effects ADD COLUMN a",
+                                       "ALTER TABLE effects ADD COLUMN b DEFAULT 7"};
+    for (size_t i = 0; i <= HK_COUNTOF(more); i++) {
+        assert_ok(f, shop_run(f, &w, NULL));
+        assert_u64(w.n, 2 + i);
+        assert_ok(
+            f, hark_query(f->bus, "SELECT * FROM effects", HARK_NO_ARGS, take_columns, &n, &f->ei));
+        assert_u64(n, 2 + i);
+        if (i < HK_COUNTOF(more))
+            assert_ok(f, shop_sql(f, more[i]));
+    }
+    assert_ok(f, shop_sql(f, "DROP TABLE effects"));
+    assert_err(f, HARK_ESQL, shop_run(f, &w, NULL));
+    assert_err(f, HARK_ESQL,
+               hark_query(f->bus, "SELECT * FROM effects", HARK_NO_ARGS, take_columns, &n, &f->ei));
+}
+
+typedef struct asker {
+    fixture *f;
+    pthread_t thread;
+    atomic_int *stop;
+    int64_t seen;
+} asker;
+
+static void *ask_main(void *arg)
+{
+    asker *a = arg;
+    while (!atomic_load(a->stop)) {
+        int64_t n[2] = {0, 0};
+        MUST(hark_query(a->f->bus, "SELECT count(*), count(DISTINCT n) FROM effects", HARK_NO_ARGS,
+                        take_first_two, n, NULL) == HARK_OK);
+        MUST(n[0] == n[1] && n[0] % 2 == 0 && n[0] >= a->seen);
+        a->seen = n[0];
+    }
+    return NULL;
+}
+
+static hark_err write_two(hark_tx *tx, shop_work *w)
+{
+    for (int i = 0; i < 2; i++) {
+        hark_err err =
+            hark_tx_exec(tx, "INSERT INTO effects(n) VALUES(?)", HARK_ARGS(hark_int(2 * w->n + i)));
+        if (err)
+            return err;
+    }
+    return HARK_OK;
+}
+
+static void test_queries_beside_the_writer_never_see_half_a_transaction(void **state)
+{
+    enum { ASKERS = 3, N = 150 };
+    fixture *f = *state;
+    asker a[ASKERS];
+    atomic_int stop;
+    atomic_init(&stop, 0);
+    if (!shop_open(f))
+        return;
+    for (int i = 0; i < ASKERS; i++) {
+        a[i] = (asker){.f = f, .stop = &stop};
+        MUST(pthread_create(&a[i].thread, NULL, ask_main, &a[i]) == 0);
+    }
+    for (int64_t n = 0; n < N; n++)
+        assert_ok(f, shop_run(f, &(shop_work){.then = write_two, .n = n}, NULL));
+    atomic_store(&stop, 1);
+    for (int i = 0; i < ASKERS; i++)
+        pthread_join(a[i].thread, NULL);
+    assert_u64(shop_rows(f), 2 * N);
+}
+
 static const struct CMUnitTest tests[] = {
     TEST(test_sql_that_fails_is_told_with_its_own_text),
     TEST(test_statements_that_are_not_one_are_refused),
@@ -436,6 +533,8 @@ static const struct CMUnitTest tests[] = {
     TEST(test_the_same_is_denied_through_the_stores_own_handle),
     TEST(test_a_query_beside_the_log_writes_nothing_and_sees_only_the_programs_tables),
     TEST(test_a_query_beside_the_log_sees_what_is_committed_and_no_more),
+    TEST(test_a_statement_that_was_used_before_sees_a_changed_table),
+    TEST(test_queries_beside_the_writer_never_see_half_a_transaction),
 };
 
 CONFORMANCE_MAIN("tx_sql")

@@ -18,7 +18,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { CLIENTS = 16, KEYS = 100, BYTES = 256 };
+enum { CLIENTS = 16, KEYS = 100, NEAR = 5, BYTES = 256 };
 
 /* What came back, as far as it must be the same each time. */
 typedef struct answer {
@@ -36,7 +36,8 @@ typedef struct campaign {
     /* under the lock */
     bool up; /* as far as is known */
     size_t posts, taken, done;
-    answer first[KEYS]; /* status 0 = none yet */
+    answer first[KEYS]; /* received; status 0 = none yet */
+    bool made[KEYS];    /* the reply of the order itself was received, not a replay of it */
     size_t replays, tries, refused, again, busy;
 } campaign;
 
@@ -82,8 +83,8 @@ static void take_created(campaign *c, unsigned key, const reply *r)
     memcpy(a.body, r->body, r->len);
     pthread_mutex_lock(&c->lock);
     c->replays += replay;
-    KIT_CHECK(replay || !c->first[key].status, "a second first reply to key %u: %s, before: %s",
-              key, a.body, seen);
+    KIT_CHECK(replay || !c->made[key], "two first replies to key %u: %s and %s", key, a.body, seen);
+    c->made[key] = c->made[key] || !replay;
     if (!c->first[key].status)
         c->first[key] = a;
     KIT_CHECK(memcmp(&c->first[key], &a, sizeof a) == 0,
@@ -118,6 +119,13 @@ static void order_until_done(campaign *c, unsigned key)
     take_created(c, key, &r);
 }
 
+/* One key after the other, so that there are new ones to the end; half of the posts are of one close by. */
+static unsigned key_of(const campaign *c, size_t i, uint64_t random)
+{
+    unsigned key = (unsigned)(i * KEYS / c->posts);
+    return i % 2 ? key : (key + (unsigned)(random / 8 % NEAR)) % KEYS;
+}
+
 static void *client_main(void *arg)
 {
     campaign *c = arg;
@@ -128,8 +136,7 @@ static void *client_main(void *arg)
         pthread_mutex_unlock(&c->lock);
         if (i == SIZE_MAX)
             return NULL;
-        /* half of them in rounds, so that each key comes; the others at random, often at once */
-        order_until_done(c, (unsigned)(i % 2 ? i / 2 % KEYS : random / 8 % KEYS));
+        order_until_done(c, key_of(c, i, random));
     }
 }
 
@@ -238,39 +245,57 @@ static void audit(const campaign *c)
     sqlite3_close(db);
 }
 
-int main(int argc, char **argv)
+/* Until all posts are done; returns the kills. */
+static size_t kill_often(campaign *c)
 {
-    KIT_CHECK(argc == 2, "usage: kill_posts_test VICTIM");
-    kit_guard();
-    campaign c = {.victim = kit_program(argv[1]),
-                  .path = kit_path("x.db"),
-                  .random = kit_seed(),
-                  .posts = kit_long() ? 20000 : 1000,
+    size_t kills = 0, n = 0;
+    kit_proc p = start(c);
+    for (; await_done(c, n += draw(c) % 24); kills++) {
+        kill_at_some_time(c, &p);
+        p = start(c);
+    }
+    kit_stop(&p, c->port);
+    return kills;
+}
+
+static void campaign_on(const char *victim, const char *name, int port, uint64_t *random)
+{
+    pthread_t clients[CLIENTS];
+    campaign c = {.victim = victim,
+                  .path = kit_path(name),
+                  .port = port,
+                  .random = kit_random(random),
+                  .posts = 1000,
                   .lock = PTHREAD_MUTEX_INITIALIZER,
                   .changed = PTHREAD_COND_INITIALIZER};
-    pthread_t clients[CLIENTS];
-    size_t kills = 0, n = 0;
     int64_t begin = kit_ms();
-    int held = hold_port(&c.port);
     (void)snprintf(c.url, sizeof c.url, "sqlite:%s", c.path);
-    (void)snprintf(c.address, sizeof c.address, "127.0.0.1:%d", c.port);
-    kit_proc p = start(&c);
+    (void)snprintf(c.address, sizeof c.address, "127.0.0.1:%d", port);
     for (size_t i = 0; i < CLIENTS; i++)
         KIT_CHECK(pthread_create(&clients[i], NULL, client_main, &c) == 0, "no thread");
-    for (; await_done(&c, n += draw(&c) % 24); kills++) {
-        kill_at_some_time(&c, &p);
-        p = start(&c);
-    }
+    size_t kills = kill_often(&c);
     for (size_t i = 0; i < CLIENTS; i++)
         pthread_join(clients[i], NULL);
-    kill(p.pid, SIGTERM);
-    line_end(&p);
-    close(held);
     audit(&c);
     printf(
         "%zu posts with %d keys: %zu tries, %zu without an answer, %zu times 409, %zu times 503, "
         "%zu replays; %zu kills in %lld ms\n",
         c.posts, KEYS, c.tries, c.refused, c.again, c.busy, c.replays, kills,
         (long long)(kit_ms() - begin));
+}
+
+int main(int argc, char **argv)
+{
+    KIT_CHECK(argc == 2, "usage: kill_posts_test VICTIM");
+    kit_guard();
+    const char *victim = kit_program(argv[1]);
+    uint64_t random = kit_seed();
+    int port, held = hold_port(&port);
+    for (int i = 0; i < (kit_long() ? 100 : 4); i++) {
+        char name[16];
+        (void)snprintf(name, sizeof name, "%d.db", i);
+        campaign_on(victim, name, port, &random);
+    }
+    close(held);
     return 0;
 }

@@ -44,7 +44,8 @@ static void live_and_kill(campaign *c)
     char first[24], count[24];
     uint64_t r = kit_random(&c->random);
     (void)snprintf(first, sizeof first, "%llu", (unsigned long long)(c->run * PER_RUN));
-    (void)snprintf(count, sizeof count, "%u", 10 + (unsigned)(r % 50));
+    (void)snprintf(count, sizeof count, "%u",
+                   kit_long() ? 4 + (unsigned)(r % 20) : 10 + (unsigned)(r % 50));
     const char *argv[] = {c->victim, c->url, first, count, NULL};
     int ms = (int)(r / 50 % 8 == 0 ? r / 400 % 20 : 20 + r / 400 % 120);
     kit_proc p = kit_start(argv, &(kit_how){.err_path = kit_path("stderr")});
