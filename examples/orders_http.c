@@ -76,7 +76,9 @@ static hark_err post_order(hark_ctx *c, void *ud)
         return HARK_ENOMEM;
     *o = (order){.id = 0};
     hark_err err = hark_ctx_bind(c, &order_json, o);
-    return err ? err : hark_ctx_transact(c, place, o, NULL);
+    if (err)
+        return err; /* the reply lists what is wrong */
+    return hark_ctx_transact(c, place, o, HARK_OPTS(hark_tx_opts, .deadline_ms = 1000));
 }
 
 /* ---- totals ---- */

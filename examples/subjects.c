@@ -26,7 +26,7 @@ typedef struct order {
 static void apply(order *o, const hark_event *e)
 {
     const char *type = hark_event_type(e);
-    o->version++;
+    o->version = hark_event_subject_version(e);
     if (strcmp(type, "order:item") == 0)
         o->items++;
     else
@@ -69,7 +69,7 @@ static int64_t place(void)
         err = add("order:placed", HARK_EXPECT_NONE, &at, &ei);
     }
     must(err, &ei);
-    return (int64_t)at.subject_version;
+    return at.subject_version;
 }
 
 typedef struct writer {
@@ -85,11 +85,11 @@ static void *finish(void *ud) /* on a thread of its own */
     while (strcmp(w->seen.state, "open") == 0) {
         hark_err err = add(w->type, w->seen.version, &at, &ei);
         if (!err)
-            return printf("%s is its event %" PRIu64 "\n", w->type, at.subject_version), NULL;
+            return printf("%s is its event %" PRId64 "\n", w->type, at.subject_version), NULL;
         if (err != HARK_EVERSION)
             must(err, &ei);
         printf("%s is refused: %s\n", w->type, ei.text);
-        w->seen = read_order(); /* it is at version at.subject_version now; decide again */
+        w->seen = read_order();
     }
     printf("%s is too late: the order is %s\n", w->type, w->seen.state);
     return NULL;
@@ -114,7 +114,7 @@ int main(int argc, char **argv)
     must(hark_open(argc > 1 ? argv[1] : "sqlite:subjects.db", NULL, &bus, &ei), &ei);
     int64_t version = place();
     must(add("order:item", version, &at, &ei), &ei);
-    must(add("order:item", (int64_t)at.subject_version, &at, &ei), &ei);
+    must(add("order:item", at.subject_version, &at, &ei), &ei);
     order o = read_order();
     printf("%s has %" PRId64 " items and is %s, version %" PRId64 "\n", number, o.items, o.state,
            o.version);

@@ -20,10 +20,9 @@ static hark_err make_tables(hark_tx *tx, void *ud)
 {
     (void)ud;
     const char *sql[] = {
-        "CREATE TABLE IF NOT EXISTS stock(sku TEXT PRIMARY KEY, n INTEGER CHECK(n >= 0)) STRICT",
-        "CREATE TABLE IF NOT EXISTS orders(id INTEGER PRIMARY KEY, customer TEXT NOT NULL, "
-        "sku TEXT NOT NULL REFERENCES stock) STRICT",
-        "CREATE TABLE IF NOT EXISTS parcels(order_id INTEGER PRIMARY KEY REFERENCES orders) STRICT",
+        "CREATE TABLE IF NOT EXISTS stock(sku TEXT PRIMARY KEY, n INTEGER CHECK(n >= 0))",
+        "CREATE TABLE IF NOT EXISTS orders(id INTEGER PRIMARY KEY, customer, sku REFERENCES stock)",
+        "CREATE TABLE IF NOT EXISTS parcels(order_id INTEGER PRIMARY KEY REFERENCES orders)",
         "INSERT INTO stock VALUES('tea', 2) ON CONFLICT DO UPDATE SET n = 2"};
     hark_err err = HARK_OK;
     for (size_t i = 0; i < sizeof sql / sizeof *sql && !err; i++)
@@ -65,7 +64,8 @@ static uint64_t buy(const char *customer, const char *sku)
 {
     hark_receipt at = {.sequence = 0};
     order o = {.customer = customer, .sku = sku};
-    hark_err err = hark_transact(bus, place, &o, NULL, &at, &ei);
+    const hark_tx_opts *opts = HARK_OPTS(hark_tx_opts, .deadline_ms = 1000);
+    hark_err err = hark_transact(bus, place, &o, opts, &at, &ei);
     if (err)
         printf("%s gets no %s: %s\n", customer, sku, ei.text);
     else

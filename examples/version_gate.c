@@ -6,7 +6,6 @@
 #include <hark/hark.h>
 #include <inttypes.h>
 #include <stdio.h>
-#include <unistd.h>
 
 static bool print_version(const hark_version_info *v, void *ud)
 {
@@ -38,9 +37,8 @@ int main(int argc, char **argv)
     hark_errinfo ei;
     if (argc != 2 || snprintf(url, sizeof url, "sqlite:%s", argv[1]) >= (int)sizeof url)
         return fprintf(stderr, "usage: version_gate DATABASE\n"), 64;
-    if (access(argv[1], R_OK)) /* hark_open would make a new one */
-        return perror(argv[1]), 2;
-    if (hark_open(url, NULL, &bus, &ei))
+    const hark_bus_opts *opts = HARK_OPTS(hark_bus_opts, .flags = HARK_OPEN_EXISTING);
+    if (hark_open(url, opts, &bus, &ei))
         return fprintf(stderr, "version_gate: %s\n", ei.text), 2;
     int status = look(bus);
     hark_bus_unref(bus);

@@ -114,7 +114,7 @@ static void mended(uint64_t letter, uint64_t bob, uint64_t cleo)
 }
 
 /* A part of the program that has not learned of currencies yet. */
-static void report(uint64_t dora)
+static void report(uint64_t dora, uint64_t cleo)
 {
     static char name[] = "report";
     hark_sub *sub;
@@ -123,14 +123,16 @@ static void report(uint64_t dora)
         HARK_OPTS(hark_sub_opts, .consumer = "report", .start = HARK_START_FIRST, .dataversion = 2,
                   .newer = HARK_NEWER_WAIT);
     must(hark_subscribe(bus, "order:created", read_order, name, opts, &sub, &ei));
-    if (hark_settled(bus, "report", dora, 200, NULL, &ei) == HARK_ETIMEDOUT)
+    must(hark_settled(bus, "report", cleo, 30000, NULL, &ei));
+    if (hark_settled(bus, "report", dora, 1000, NULL, &ei) == HARK_ETIMEDOUT)
         printf("%s\n", ei.text);
     must(hark_why(bus, "report", &why, &ei));
     printf("%s\n", why.text);
     hark_sub_close(sub);
     must(hark_sub_join(sub, 10000));
     hark_sub_unref(sub);
-    opts = HARK_OPTS(hark_sub_opts, .consumer = "report", .newer = HARK_NEWER_WAIT); /* it has */
+    opts =
+        HARK_OPTS(hark_sub_opts, .consumer = "report", .newer = HARK_NEWER_WAIT); /* now it has */
     must(hark_subscribe(bus, "order:created", read_order, name, opts, &sub, &ei));
     must(hark_settled(bus, "report", dora, 30000, NULL, &ei));
     hark_sub_unref(sub);
@@ -158,7 +160,7 @@ int main(int argc, char **argv)
     hark_bus_unref(bus);
     uint64_t cleo = old_program(2, "cleo", "{\"customer\":\"cleo\",\"total\":990}"); /* still */
     mended(letter, bob, cleo);
-    report(dora);
+    report(dora, cleo);
     print_stored();
     must(hark_drain(bus, 5000, &ei));
     hark_bus_unref(bus);

@@ -32,14 +32,17 @@ typedef struct hark_bus_opts {
     size_t tail_bytes;      /* their bytes; default 64 MiB */
     int64_t min_durability; /* refuse to open a store below this class; default HARK_ANY */
     int64_t drain_ms;       /* deadline used by hark_bus_unref; default 5000 */
-    int64_t flags;          /* none yet: 0 */
+    int64_t flags;          /* HARK_OPEN_EXISTING */
 } hark_bus_opts;
+
+/* Flag: the log must be there already; HARK_ENOTFOUND, and nothing is made, when it is not. */
+#define HARK_OPEN_EXISTING 1
 
 /* Opens a bus on a store: "memory:" or "sqlite:PATH" (relative, absolute, or sqlite://PATH).
  * Ownership: *ret holds one reference.
  * Threads: any.
  * Blocks: on the store.
- * Errors: HARK_EINVAL (URL or options), HARK_ELOCKED (another process writes; its pid is in the
+ * Errors: HARK_EINVAL (URL or options), HARK_ENOTFOUND (HARK_OPEN_EXISTING), HARK_ELOCKED (another process writes; its pid is in the
  * text), HARK_EEXIST (open in this process already), HARK_EFORMAT, HARK_ECORRUPT,
  * HARK_EDURABILITY, HARK_ESYS, HARK_ESTORE, HARK_ENOMEM. */
 HARK_API HARK_MUST hark_err hark_open(const char *url, const hark_bus_opts *opts, hark_bus **ret,
@@ -101,14 +104,15 @@ HARK_API HARK_MUST hark_err hark_cursor_parse(hark_bus *bus, const char *text, u
 /* ---- publishing ------------------------------------------------------------------------------ */
 
 typedef struct hark_receipt {
-    uint64_t sequence;        /* place in the log */
-    int64_t durability;       /* hark_durability met */
-    int64_t duplicate;        /* not 0: the same source and id was there with the same content */
-    char id[64];              /* the event's id, if it has up to 63 bytes; else empty */
-    uint64_t subject_version; /* version of its subject with this event; 0 = it has no subject, is a
-                                 duplicate, or the store keeps none. After HARK_EVERSION, where all
-                                 else is 0: the version that the subject is at */
-    uint64_t reserved[3];     /* 0 */
+    uint64_t sequence;  /* place in the log */
+    int64_t durability; /* hark_durability met */
+    int64_t duplicate;  /* not 0: the same source and id was there with the same content */
+    char id[64];        /* the event's id, if it has up to 63 bytes; else empty */
+    int64_t
+        subject_version;  /* version of its subject with this event, or with the one it repeats; 0
+                                = it has no subject, or the store keeps none. After HARK_EVERSION, where
+                                all else is 0: the version that the subject is at */
+    uint64_t reserved[3]; /* 0 */
 } hark_receipt;
 
 /* Publishes and waits for the receipt. A repeat of the same source and id gives the first receipt's
@@ -399,7 +403,8 @@ typedef struct hark_sub_stats {
  * Errors: HARK_EINVAL for an unknown size. */
 HARK_API HARK_MUST hark_err hark_sub_stats_get(hark_sub *s, hark_sub_stats *ret);
 
-/* Takes the next delivery of a pull-style subscription.
+/* Takes the next delivery of a pull-style subscription. Upcasters are called by it: what they fail at becomes
+ * a dead letter when somebody pulls.
  * Ownership: *ret is yours; give it to hark_settle.
  * Threads: any that may block; several may pull from one consumer.
  * Blocks: at most timeout_ms (0 = only to read the log when it is behind, -1 = for ever).

@@ -153,6 +153,14 @@ HARK_API const char *hark_event_time_text(const hark_event *e, char buf[HARK_TIM
 HARK_API uint64_t hark_event_sequence(const hark_event *e);
 HARK_API int64_t hark_event_recorded_ns(const hark_event *e);
 
+/* Which event of its subject it is, from 1; 0 = it has no subject, is not from a log, is a copy kept with a
+ * dead letter, or the store keeps no versions (`memory:`).
+ * Ownership: none.
+ * Threads: any.
+ * Blocks: no.
+ * Errors: none. */
+HARK_API int64_t hark_event_subject_version(const hark_event *e);
+
 /* Number of further extension attributes, and the i-th in order of name (false past the end).
  * Ownership: *ret borrows from the event.
  * Threads: any.

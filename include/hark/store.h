@@ -40,6 +40,7 @@ typedef struct hark_store_opts {
     size_t size;
     size_t retain_events; /* direct stores: newest events kept; a power of two */
     size_t retain_bytes;  /* and their bytes */
+    int64_t existing;     /* not 0: HARK_ENOTFOUND unless there is a log already */
 } hark_store_opts;
 
 typedef struct hark_store_info {
@@ -62,7 +63,7 @@ typedef struct hark_store_append {
     int64_t expected;      /* version of the subject before it: as in hark_event_spec */
     uint64_t ret_sequence; /* place of this event, or of the one it repeats */
     int64_t ret_duplicate;
-    uint64_t ret_subject_version; /* with this event, or after HARK_EVERSION without it */
+    int64_t ret_subject_version; /* with this event, or after HARK_EVERSION without it */
 } hark_store_append;
 
 /* A page of the log to read. Positions are walked from `after` up, or from `before` down. */
@@ -489,6 +490,13 @@ HARK_API void hark_store_consumer_clear(hark_store_consumer *c);
  * Blocks: no.
  * Errors: none. */
 HARK_API void hark_event_stamp(hark_event *e, uint64_t sequence, int64_t recorded_ns);
+
+/* Likewise its place in its subject.
+ * Ownership: none.
+ * Threads: the one that owns the event so far.
+ * Blocks: no.
+ * Errors: none. */
+HARK_API void hark_event_stamp_subject(hark_event *e, int64_t version);
 
 #ifdef __cplusplus
 }

@@ -24,9 +24,9 @@ static hark_err take_opts(const hark_bus_opts *opts, hark_bus_opts *o, hark_erri
     hark_err err = hk_opts_take(opts, o, sizeof *o, "hark_bus_opts", ei);
     if (err)
         return err;
-    if (o->flags)
-        return hk_fail(ei, HARK_EINVAL, "hark_bus_opts.flags is %lld; no flag is known",
-                       (long long)o->flags);
+    if (o->flags & ~(int64_t)HARK_OPEN_EXISTING)
+        return hk_fail(ei, HARK_EINVAL, "hark_bus_opts.flags is %lld; known is %d",
+                       (long long)o->flags, HARK_OPEN_EXISTING);
     if (o->min_durability < HARK_ANY || o->min_durability > HARK_REPLICATED)
         return hk_fail(ei, HARK_EINVAL, "hark_bus_opts.min_durability is %lld; see hark_durability",
                        (long long)o->min_durability);
@@ -56,7 +56,8 @@ static hark_err open_store(hark_bus *bus, const char *rest, hark_errinfo *ei)
 {
     const hark_store_opts o = {.size = sizeof o,
                                .retain_events = bus->opts.tail_events,
-                               .retain_bytes = bus->opts.tail_bytes};
+                               .retain_bytes = bus->opts.tail_bytes,
+                               .existing = bus->opts.flags & HARK_OPEN_EXISTING};
     const hark_store_host host = {.size = sizeof host, .ud = bus, .committed = committed};
     hark_err err = bus->ops->open(rest, &o, &host, &bus->store, ei);
     if (err)

@@ -38,11 +38,12 @@ void hk_settled_free(hk_settled *m)
 
 static hark_err timed_out(const hk_sought *x, int64_t timeout_ms, hark_errinfo *ei)
 {
-    return hk_fail(ei, HARK_ETIMEDOUT,
-                   "consumer %.128s has not settled event %llu within %lld ms, %llu positions are "
-                   "left up to it; hark_why tells what it is at",
-                   x->consumer, (unsigned long long)x->seq, (long long)timeout_ms,
-                   (unsigned long long)x->ret.lag);
+    return hk_fail(
+        ei, HARK_ETIMEDOUT,
+        "consumer %.128s has not settled event %llu within %lld ms, its lag up to there is "
+        "%llu; hark_why tells what it is at",
+        x->consumer, (unsigned long long)x->seq, (long long)timeout_ms,
+        (unsigned long long)x->ret.lag);
 }
 
 static hark_err closed(const char *consumer, uint64_t seq, hark_errinfo *ei)

@@ -3,6 +3,7 @@
  * it and appended when it has returned. It may be run again, so a run begins by dropping what the one
  * before has left. */
 #include "bus/bus_i.h"
+#include "bus/versions_i.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -144,13 +145,9 @@ hark_err hark_tx_publish_json(hark_tx *tx, const hark_event_spec *spec,
 {
     hark_event_spec s;
     char *json = NULL;
-    hark_err err = hk_opts_take(spec, &s, sizeof s, "hark_event_spec", &tx->ei);
+    hark_err err = hk_spec_with_json(spec, table, from, &s, &json, &tx->ei);
     if (!err)
-        err = hark_json_encode(table, from, &json, NULL, &tx->ei);
-    if (err)
-        return err;
-    s.json = json;
-    err = hark_tx_publish(tx, &s, ret);
+        err = hark_tx_publish(tx, &s, ret);
     free(json);
     return err;
 }

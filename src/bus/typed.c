@@ -126,9 +126,9 @@ hark_err hk_type_check(hark_bus *bus, const hark_event *e, hark_errinfo *ei)
 
 /* ---- publishing ------------------------------------------------------------------------------ */
 
-/* The spec with the struct as its data, which *ret_json owns. */
-static hark_err with_json(const hark_event_spec *given, const hark_json_table *table,
-                          const void *from, hark_event_spec *ret, char **ret_json, hark_errinfo *ei)
+hark_err hk_spec_with_json(const hark_event_spec *given, const hark_json_table *table,
+                           const void *from, hark_event_spec *ret, char **ret_json,
+                           hark_errinfo *ei)
 {
     hark_err err = hk_opts_take(given, ret, sizeof *ret, "hark_event_spec", ei);
     if (err)
@@ -157,7 +157,7 @@ hark_err hark_publish_json(hark_bus *bus, const hark_event_spec *spec, const har
 {
     hark_event_spec s;
     char *json = NULL;
-    hark_err err = with_json(spec, table, from, &s, &json, ei);
+    hark_err err = hk_spec_with_json(spec, table, from, &s, &json, ei);
     if (!err)
         err = hark_publish_ei(bus, &s, ret, ei);
     free(json);
@@ -170,7 +170,7 @@ hark_err hark_delivery_publish_json(hark_delivery *d, const hark_event_spec *spe
 {
     hark_event_spec s;
     char *json = NULL;
-    hark_err err = with_json(spec, table, from, &s, &json, ei);
+    hark_err err = hk_spec_with_json(spec, table, from, &s, &json, ei);
     if (!err) {
         hark_errinfo local = {0};
         err = hk_delivery_publish(d, &s, ret, &local);

@@ -149,6 +149,7 @@ static hark_err remade(const hark_event *e, const hk_step *step, const hark_upca
     if (err)
         return err;
     hark_event_stamp(made, hark_event_sequence(e), hk_event_made_ns(e));
+    hark_event_stamp_subject(made, hark_event_subject_version(e));
     *ret = made;
     return HARK_OK;
 }

@@ -22,7 +22,11 @@ hk_fit hk_upcast_plan(hark_bus *bus, const hark_event *e, int64_t wanted, hk_upc
 hk_fit hk_upcast_event(hark_bus *bus, hark_event **e, int64_t wanted, hark_errinfo *ei);
 void hk_upcast_free(hark_bus *bus);
 
-/* typed.c: whether an event of a registered type is what it should be. HARK_ESCHEMA, HARK_ENOMEM. */
+/* typed.c: the spec with a struct as its data, which *ret_json owns: free() it, also after an error. */
+hark_err hk_spec_with_json(const hark_event_spec *given, const hark_json_table *table,
+                           const void *from, hark_event_spec *ret, char **ret_json,
+                           hark_errinfo *ei);
+/* Whether an event of a registered type is what it should be. HARK_ESCHEMA, HARK_ENOMEM. */
 hark_err hk_type_check(hark_bus *bus, const hark_event *e, hark_errinfo *ei);
 
 /* fit.c: events in the version that the consumer reads. */

@@ -49,6 +49,16 @@ void hark_event_stamp(hark_event *e, uint64_t sequence, int64_t recorded_ns)
     e->recorded_ns = recorded_ns;
 }
 
+void hark_event_stamp_subject(hark_event *e, int64_t version)
+{
+    e->subject_version = version;
+}
+
+int64_t hark_event_subject_version(const hark_event *e)
+{
+    return e->subject_version;
+}
+
 static const char *at(const hark_event *e, size_t i)
 {
     return e->at[i] ? (const char *)e + e->at[i] : NULL;

@@ -28,6 +28,7 @@ struct hark_event {
     int32_t dataversion;
     uint64_t seq;
     int64_t recorded_ns;
+    int64_t subject_version; /* 0 = not known */
     int64_t time_ns;
     char *data; /* inside the block or malloc'ed */
     size_t data_len;

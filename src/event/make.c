@@ -255,6 +255,7 @@ hark_err hk_event_make(const hark_event_spec *spec, const char *source, int64_t 
     }
     e->dataversion = (int32_t)p.version;
     e->seq = 0;
+    e->subject_version = 0;
     e->recorded_ns = now_ns;
     e->time_ns = time_ns;
     e->data_len = p.data_len;

@@ -39,8 +39,10 @@ static hark_verdict serve(hark_delivery *d, void *ud)
     record_only(k->r, d);
     hark_err err = hark_delivery_transact(d, shop_do, &w, SHOP_PATIENT, &ei);
     if (err) {
+        pthread_mutex_lock(&k->r->lock);
         k->last = err;
         (void)snprintf(k->text, sizeof k->text, "%s", ei.text);
+        pthread_mutex_unlock(&k->r->lock);
         atomic_fetch_add(&k->failed, 1);
         return HARK_RETRY;
     }

@@ -259,6 +259,130 @@ static void test_a_drain_lets_a_deliverys_transaction_end(void **state)
     end_sub(sub);
 }
 
+static void test_a_close_lets_a_deliverys_transaction_end(void **state)
+{
+    fixture *f = *state;
+    waiting x = {.then = shop_both};
+    hark_delivery *none;
+    if (!shop_open(f))
+        return;
+    hark_sub *sub = pull(f, OPTS(.workers = 2));
+    publish_keyed(f, "t", "k");
+    begin_waiting(f, &x, sub);
+    hark_sub_close(sub);
+    assert_int_equal(hark_sub_join(sub, 50), HARK_ETIMEDOUT);
+    end_waiting(&x);
+    assert_ok(f, x.err);
+    assert_int_equal(hark_sub_join(sub, 50), HARK_ETIMEDOUT); /* it is held */
+    assert_ok(f, hark_settle(&x.d, NULL));
+    assert_int_equal(hark_sub_join(sub, HUNG_MS), HARK_OK);
+    hark_sub_unref(sub);
+    sub = pull(f, OPTS(.workers = 2));
+    assert_err(f, HARK_ETIMEDOUT, hark_next(sub, 50, &none));
+    shop_each_once(f, 1);
+    end_sub(sub);
+}
+
+typedef struct impatient {
+    fixture *f;
+    pthread_t thread;
+    hark_err err;
+    atomic_int done;
+} impatient;
+
+static void *impatient_main(void *arg)
+{
+    impatient *x = arg;
+    x->err = hark_drain(x->f->bus, 60, NULL);
+    atomic_store(&x->done, 1);
+    return NULL;
+}
+
+/* Whichever comes first: rows and ack are there together, or neither. */
+static void test_a_drain_whose_time_is_up_meets_a_closure_that_waits(void **state)
+{
+    fixture *f = *state;
+    waiting x = {.then = shop_both};
+    impatient drain = {.f = f};
+    hark_delivery *again = NULL;
+    if (!shop_open(f))
+        return;
+    hark_sub *sub = pull(f, OPTS(.workers = 2));
+    publish_keyed(f, "t", "k");
+    begin_waiting(f, &x, sub);
+    MUST(pthread_create(&drain.thread, NULL, impatient_main, &drain) == 0);
+    int64_t until = hk_mono_ms() + 150;
+    WAIT_UNTIL(atomic_load(&drain.done) || hk_mono_ms() > until);
+    end_waiting(&x);
+    MUST(pthread_join(drain.thread, NULL) == 0);
+    bool done = x.err == HARK_OK;
+    (void)!hark_settle(&x.d, NULL);
+    end_sub(sub);
+    reopen_bus(f, NULL);
+    sub = pull(f, OPTS(.workers = 2));
+    assert_int_equal(hark_next(sub, done ? 50 : HUNG_MS, &again), done ? HARK_ETIMEDOUT : HARK_OK);
+    shop_has(f, done);
+    if (again)
+        assert_ok(f, hark_settle(&again, NULL));
+    end_sub(sub);
+}
+
+static hark_err transact_again(hark_tx *tx, shop_work *w)
+{
+    waiting *x = w->ud;
+    w->seen = hark_delivery_transact(x->d, shop_do, &x->w, SHOP_PATIENT, NULL);
+    return shop_both(tx, w);
+}
+
+static void test_a_closure_inside_a_closure_is_refused(void **state)
+{
+    fixture *f = *state;
+    waiting x = {.w = {.then = shop_both, .n = 2}};
+    shop_work w = {.then = transact_again, .n = 1, .ud = &x};
+    if (!shop_open(f))
+        return;
+    hark_sub *sub = pull(f, OPTS(.workers = 2));
+    publish_keyed(f, "t", "k");
+    assert_ok(f, hark_next(sub, HUNG_MS, &x.d));
+    assert_ok(f, transact(f, x.d, &w));
+    assert_int_equal(w.seen, HARK_EWRONGTHREAD);
+    assert_int_equal(atomic_load(&x.w.runs), 0);
+    assert_ok(f, hark_settle(&x.d, NULL));
+    assert_u64(stats_of(sub).acked, 1);
+    shop_each_once(f, 1);
+    end_sub(sub);
+}
+
+/* ---- beside each other: of two threads that hold one delivery, one settles it -------------------------- */
+
+static void *rival_main(void *arg)
+{
+    waiting *x = arg;
+    x->err = hark_delivery_transact(x->d, shop_do, &x->w, SHOP_PATIENT, NULL);
+    return NULL;
+}
+
+static void test_one_of_two_transactions_of_a_delivery_settles_it(void **state)
+{
+    fixture *f = *state;
+    waiting x = {.then = shop_both}, y = {.w = {.then = shop_both, .n = 2}};
+    if (!shop_open(f))
+        return;
+    hark_sub *sub = pull(f, OPTS(.workers = 2));
+    publish_keyed(f, "t", "k");
+    begin_waiting(f, &x, sub);
+    y.d = x.d;
+    MUST(pthread_create(&y.thread, NULL, rival_main, &y) == 0);
+    MUST(pthread_join(y.thread, NULL) == 0);
+    assert_int_equal(y.err, HARK_ESTALE);
+    assert_int_equal(atomic_load(&y.w.runs), 0);
+    end_waiting(&x);
+    assert_ok(f, x.err);
+    assert_ok(f, hark_settle(&x.d, NULL));
+    shop_each_once(f, 1);
+    end_sub(sub);
+}
+
 static const struct CMUnitTest tests[] = {
     TEST(test_a_pulled_delivery_is_settled_by_its_transaction),
     TEST(test_the_lane_goes_on_before_the_settled_delivery_is_given_back),
@@ -268,6 +392,10 @@ static const struct CMUnitTest tests[] = {
     TEST(test_a_reset_meets_a_closure_that_waits),
     TEST(test_a_delivery_from_before_a_reset_writes_nothing),
     TEST(test_a_drain_lets_a_deliverys_transaction_end),
+    TEST(test_a_close_lets_a_deliverys_transaction_end),
+    TEST(test_a_drain_whose_time_is_up_meets_a_closure_that_waits),
+    TEST(test_a_closure_inside_a_closure_is_refused),
+    TEST(test_one_of_two_transactions_of_a_delivery_settles_it),
 };
 
 CONFORMANCE_MAIN("tx_held")

@@ -160,6 +160,43 @@ static void test_an_id_that_a_closure_uses_twice_is_a_repeat_or_a_conflict(void 
     shop_has(f, 1);
 }
 
+static hark_err note_the_sequence(hark_tx *tx, const hark_receipt *last, void *ud)
+{
+    shop_work *w = ud;
+    w->receipt = *last;
+    w->seen = shop_say(tx, 9, NULL);
+    hark_err err = hark_tx_exec(tx, "INSERT INTO effects(n) VALUES(?)",
+                                HARK_ARGS(hark_int((int64_t)last->sequence)));
+    return err || !w->n ? err : hark_tx_fail(tx, HARK_ECONFLICT, "too late");
+}
+
+static hark_err say_and_then(hark_tx *tx, shop_work *w)
+{
+    hark_tx_then(tx, note_the_sequence, w);
+    return w->sql ? HARK_OK : shop_say(tx, 1, NULL);
+}
+
+static void test_what_is_done_after_appending_knows_the_sequence(void **state)
+{
+    fixture *f = *state;
+    shop_work w = {.then = say_and_then}, fails = {.then = say_and_then, .n = 1};
+    shop_work silent = {.sql = "SELECT 1", .then = say_and_then};
+    if (!shop_open(f))
+        return;
+    assert_err(f, HARK_ECONFLICT, shop_run(f, &fails, NULL));
+    assert_string_equal(f->ei.text, "too late");
+    shop_has(f, 0);
+    uint64_t before = publish(f, "other");
+    assert_ok(f, shop_run(f, &w, NULL));
+    assert_u64(w.receipt.sequence, before + 1);
+    assert_u64(shop_ask(f, "SELECT n FROM effects"), before + 1);
+    assert_true(w.seen != HARK_OK); /* nothing more is published */
+    shop_has(f, 1);
+    assert_ok(f, shop_run(f, &silent, NULL));
+    assert_u64(silent.receipt.sequence, 0);
+    assert_u64(shop_events(f), 1);
+}
+
 static hark_err say_many(hark_tx *tx, shop_work *w)
 {
     hark_err err = HARK_OK;
@@ -359,6 +396,7 @@ static const struct CMUnitTest tests[] = {
     TEST(test_a_kept_value_is_there_once_with_its_transaction),
     TEST(test_a_kept_value_vanishes_with_its_transaction_and_with_its_time),
     TEST(test_bad_keys_and_times_are_refused),
+    TEST(test_what_is_done_after_appending_knows_the_sequence),
 };
 
 CONFORMANCE_MAIN("tx_publish")

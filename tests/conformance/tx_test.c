@@ -335,6 +335,40 @@ static hark_err wait_and_both(hark_tx *tx, shop_work *w)
     return shop_both(tx, w);
 }
 
+static void test_a_full_queue_refuses_a_closure_and_calls_nothing(void **state)
+{
+    enum { ROOM = 4 };
+    fixture *f = *state;
+    latch at;
+    heard first = {.w = {.then = wait_and_both, .ud = &at}};
+    static heard all[ROOM];
+    shop_work w = {.then = shop_both};
+    latch_init(&at);
+    if (!shop_open(f))
+        return;
+    reopen_bus(f, HARK_OPTS(hark_bus_opts, .queue_events = ROOM));
+    memset(all, 0, sizeof all);
+    assert_ok(f, send_off(f, &first, TX(.deadline_ms = 10000)));
+    WAIT_UNTIL(atomic_load(&at.arrived) == 1);
+    int sent = 0;
+    for (hark_err err = HARK_OK; !err; sent += err == HARK_OK) {
+        assert_true(sent < ROOM);
+        all[sent].w = (shop_work){.then = shop_both, .n = sent + 1};
+        err = send_off(f, &all[sent], NULL);
+        if (err)
+            assert_int_equal(err, HARK_EAGAIN);
+    }
+    assert_err(f, HARK_EAGAIN,
+               hark_transact_async(f->bus, shop_do, shop_must_not_be_called, &w, NULL, &f->ei));
+    latch_open(&at);
+    for (int i = 0; i < sent; i++)
+        WAIT_UNTIL(atomic_load(&all[i].calls) == 1);
+    WAIT_UNTIL(atomic_load(&first.calls) == 1);
+    shop_has(f, (size_t)sent + 1);
+    assert_int_equal(atomic_load(&w.runs), 0);
+    assert_ok(f, shop_run(f, &w, NULL));
+}
+
 typedef struct drainer {
     hark_bus *bus;
     pthread_t thread;
@@ -406,6 +440,7 @@ static const struct CMUnitTest tests[] = {
     TEST(test_a_deadline_that_the_closure_swallows_still_counts),
     TEST(test_closures_and_publishes_of_one_thread_keep_their_order),
     TEST(test_a_drain_waits_for_closures_that_wait_and_refuses_new_ones),
+    TEST(test_a_full_queue_refuses_a_closure_and_calls_nothing),
 };
 
 CONFORMANCE_MAIN("tx")

@@ -65,7 +65,8 @@ static hark_err write_effect(hark_tx *tx, void *ud)
     if (!err)
         err = hark_tx_publish(tx, HARK_OPTS(hark_event_spec, .type = TRANSACT_DONE, .json = json),
                               NULL);
-    if (e->fate == TRANSACT_POISON || (e->fate == TRANSACT_CRASHES_ONCE && first_time(e->n)))
+    if (e->fate == TRANSACT_POISON || e->fate == TRANSACT_POISON_BESIDE ||
+        (e->fate == TRANSACT_CRASHES_ONCE && first_time(e->n)))
         crash();
     if (!err && e->fate == TRANSACT_FAILS && e->attempt == 1)
         err = hark_tx_fail(tx, HARK_ECONFLICT, "not at the first attempt");
@@ -119,6 +120,11 @@ static hark_verdict handle(hark_delivery *d, void *ud)
         return HARK_REJECT;
     if (e.fate == TRANSACT_NOTES && note(d, e.seq))
         return HARK_RETRY;
+    if (e.fate == TRANSACT_POISON_BESIDE)
+        return hark_transact(bus, write_effect, &e, HARK_OPTS(hark_tx_opts, .deadline_ms = 10000),
+                             NULL, NULL)
+                   ? HARK_RETRY
+                   : HARK_ACK;
     if (hark_delivery_transact(d, write_effect, &e, HARK_OPTS(hark_tx_opts, .deadline_ms = 10000),
                                NULL))
         return HARK_RETRY;

@@ -20,13 +20,16 @@ typedef enum transact_fate {
     TRANSACT_DIES,         /* is rejected once, and redriven */
     TRANSACT_NOTES,        /* publishes a note before */
     TRANSACT_CRASHES_ONCE, /* its first closure crashes */
-    TRANSACT_POISON        /* each of its closures does; only where there is poison */
+    TRANSACT_POISON,       /* each of its closures does; only where there is poison */
+    TRANSACT_POISON_BESIDE /* likewise, one of hark_transact */
 } transact_fate;
 
 static inline transact_fate transact_fate_of(uint64_t n, bool poisoned)
 {
     if (poisoned)
-        return n % 16 == 5 ? TRANSACT_POISON : TRANSACT_PLAIN;
+        return n % 16 == 5    ? TRANSACT_POISON
+               : n % 16 == 13 ? TRANSACT_POISON_BESIDE
+                              : TRANSACT_PLAIN;
     if (n % 1024 == 21)
         return TRANSACT_CRASHES_ONCE;
     switch (n % 16) {

@@ -118,7 +118,7 @@ static hark_err start(hark_ctx *c, hk_keyed *k)
     err = hark_ctx_defer(c);
     if (err)
         return err;
-    err = hk_app_transact(c->app, look, looked, k, NULL, &ei);
+    err = hk_app_transact(c->app, look, looked, k, HK_KEYED_TX, &ei);
     if (!err)
         return HARK_OK;
     c->deferred = false;

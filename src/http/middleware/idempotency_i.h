@@ -41,6 +41,9 @@ hark_err hk_stored_read(const void *data, size_t len, hk_stored *ret, hark_errin
 
 enum { HK_KEY_HEADER_MAX = 63 };
 
+/* Of our own transactions: a machine that stands still for a moment is no reason to give one up. */
+#define HK_KEYED_TX HARK_OPTS(hark_tx_opts, .deadline_ms = 10000)
+
 typedef struct hk_idempotency {
     char header[HK_KEY_HEADER_MAX + 1];
     bool required;

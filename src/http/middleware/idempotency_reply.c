@@ -185,7 +185,7 @@ static bool start_storing(hk_keyed *k)
     hark_ctx *c = k->c;
     hark_errinfo ei = {0};
     c->deferred = c->away = true;
-    hark_err err = hk_app_transact(c->app, store, stored, k, NULL, &ei);
+    hark_err err = hk_app_transact(c->app, store, stored, k, HK_KEYED_TX, &ei);
     if (!err)
         return true;
     c->deferred = c->away = false;

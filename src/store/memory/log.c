@@ -20,6 +20,9 @@ static hark_err mem_open(const char *rest, const hark_store_opts *opts, const ha
                        "store URL 'memory:%.80s': nothing may follow 'memory:'; use memory: or "
                        "sqlite:PATH",
                        rest);
+    if (opts->existing)
+        return hk_fail(ei, HARK_ENOTFOUND,
+                       "memory: is new each time it is opened; leave out HARK_OPEN_EXISTING");
     hark_store *s = hk_zalloc_lines(sizeof *s);
     if (!s)
         return hk_fail(ei, HARK_ENOMEM, "no memory for the store");

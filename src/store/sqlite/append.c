@@ -112,7 +112,8 @@ static void bind(hark_store *s, sqlite3_stmt *st, const hk_row *r, const numbers
 /* The first event of this id and source: its sequence, and whether its content is the same; 0 = there
  * is none. */
 static hark_err find_first(hark_store *s, const hk_row *r, int64_t source, const uint8_t digest[16],
-                           uint64_t *ret_seq, bool *ret_same, hark_errinfo *ei)
+                           uint64_t *ret_seq, int64_t *ret_version, bool *ret_same,
+                           hark_errinfo *ei)
 {
     sqlite3_stmt *st = hk_conn_stmt(&s->conn, HK_SQL_FIND_EVENT, ei);
     bool row;
@@ -122,6 +123,7 @@ static hark_err find_first(hark_store *s, const hk_row *r, int64_t source, const
     sqlite3_bind_int64(st, 2, source);
     hark_err err = hk_conn_step(&s->conn, st, &row, "looking up a repeated event", ei);
     *ret_seq = !err && row ? (uint64_t)sqlite3_column_int64(st, 0) : 0;
+    *ret_version = !err && row ? sqlite3_column_int64(st, 2) : 0;
     *ret_same = !err && row && sqlite3_column_bytes(st, 1) == 16 &&
                 memcmp(sqlite3_column_blob(st, 1), digest, 16) == 0;
     sqlite3_reset(st);
@@ -133,11 +135,12 @@ static hark_err repeated(hark_store *s, hark_store_append *a, const hk_row *r, i
                          hark_errinfo *ei)
 {
     bool same = false;
-    hark_err err = find_first(s, r, source, a->digest, &a->ret_sequence, &same, ei);
+    int64_t version;
+    hark_err err = find_first(s, r, source, a->digest, &a->ret_sequence, &version, &same, ei);
     if (err || a->ret_sequence == 0)
         return err;
     a->ret_duplicate = 1;
-    a->ret_subject_version = 0;
+    a->ret_subject_version = version;
     if (same || a->first_stands)
         return HARK_OK;
     return hk_fail(ei, HARK_ECONFLICT,
@@ -172,7 +175,7 @@ static bool as_expected(const hark_store_append *a, int64_t current)
 static hark_err other_version(hark_store_append *a, int64_t current, hark_errinfo *ei)
 {
     char expected[48] = "no event of it";
-    a->ret_subject_version = (uint64_t)current;
+    a->ret_subject_version = current;
     if (a->expected > 0)
         (void)snprintf(expected, sizeof expected, "version %lld", (long long)a->expected);
     return hk_fail(ei, HARK_EVERSION,
@@ -186,7 +189,7 @@ static hark_err place_in_subject(hark_store *s, hark_store_append *a, hk_row *r,
                                  bool *ret_repeat, hark_errinfo *ei)
 {
     hark_err err = next_subject_version(s, &r->text[HK_ROW_SUBJECT], &r->subject_version, ei);
-    a->ret_subject_version = (uint64_t)r->subject_version;
+    a->ret_subject_version = r->subject_version;
     if (err || HK_LIKELY(as_expected(a, r->subject_version - 1)))
         return err;
     err = repeated(s, a, r, source, ei);
@@ -269,6 +272,12 @@ static hark_err out_of_sequences(const hark_store *s, hark_errinfo *ei)
                    s->path);
 }
 
+static void stamp(const hark_store_append *a, int64_t recorded)
+{
+    hark_event_stamp(a->event, a->ret_sequence, recorded);
+    hark_event_stamp_subject(a->event, a->ret_subject_version);
+}
+
 hark_err hk_append(hark_store *s, hark_store_append *items, size_t n, hark_errinfo *ei)
 {
     uint64_t before = s->now.last;
@@ -293,6 +302,6 @@ hark_err hk_append(hark_store *s, hark_store_append *items, size_t n, hark_errin
         s->now.first = before + 1;
     for (size_t i = 0; i < n; i++)
         if (!items[i].ret_duplicate)
-            hark_event_stamp(items[i].event, items[i].ret_sequence, s->now.recorded);
+            stamp(&items[i], s->now.recorded);
     return HARK_OK;
 }

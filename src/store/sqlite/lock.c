@@ -66,9 +66,12 @@ static hark_err open_failed(const char *path, int err, hark_errinfo *ei)
     return hk_fail(ei, HARK_ESYS, "cannot open %s for writing: %s; %s", path, strerror(err), mend);
 }
 
-/* Opens the file, and says whether it made it. */
-static int open_or_create(const char *path, bool *ret_created)
+/* Opens the file, makes it if it may, and says whether it did. */
+static int open_or_create(const char *path, bool existing, bool *ret_created)
 {
+    *ret_created = false;
+    if (existing)
+        return open(path, O_RDWR | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
     int fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOCTTY, 0644);
     *ret_created = fd >= 0;
     if (fd < 0 && errno == EEXIST)
@@ -133,13 +136,17 @@ bool hk_file_lock_names(const hk_file_lock *l, const char *path)
 }
 
 /* With the lock held: is this file a safe home for a log? */
-static hark_err check_locked_file(const hk_file_lock *l, const char *path, hark_errinfo *ei)
+static hark_err check_locked_file(const hk_file_lock *l, const char *path, bool existing,
+                                  hark_errinfo *ei)
 {
     struct stat st;
     if (fstat(l->fd, &st) != 0)
         return hk_fail(ei, HARK_ESYS, "cannot examine %s: %s; try again", path, strerror(errno));
     if (!hk_file_lock_names(l, path))
         return hk_fail(ei, HARK_ESYS, "%s was replaced while it was being opened; try again", path);
+    if (existing && st.st_size == 0)
+        return hk_fail(ei, HARK_ENOTFOUND, "%s is empty, there is no log in it; name another path",
+                       path);
     if (st.st_size == 1) /* SQLite takes such a file for an empty one and would overwrite it */
         return hk_fail(ei, HARK_EFORMAT,
                        "%s is not a database; name another path, or move the file away", path);
@@ -151,7 +158,7 @@ static hark_err check_locked_file(const hk_file_lock *l, const char *path, hark_
     return HARK_OK;
 }
 
-static hark_err fill_locked(hk_file_lock *l, const char *path, hark_errinfo *ei)
+static hark_err fill_locked(hk_file_lock *l, const char *path, bool existing, hark_errinfo *ei)
 {
     struct stat st;
     if (stat(path, &st) == 0) {
@@ -161,7 +168,9 @@ static hark_err fill_locked(hk_file_lock *l, const char *path, hark_errinfo *ei)
         if (err)
             return err;
     }
-    l->fd = open_or_create(path, &l->created);
+    l->fd = open_or_create(path, existing, &l->created);
+    if (l->fd < 0 && existing && errno == ENOENT)
+        return hk_fail(ei, HARK_ENOTFOUND, "there is no %s; name the log's file", path);
     if (l->fd < 0)
         return open_failed(path, errno, ei);
     if (fstat(l->fd, &st) != 0)
@@ -183,7 +192,7 @@ static hark_err fill_locked(hk_file_lock *l, const char *path, hark_errinfo *ei)
         l->created = false; /* whoever was faster owns the file now */
         return err;
     }
-    return check_locked_file(l, path, ei);
+    return check_locked_file(l, path, existing, ei);
 }
 
 static void close_lock(hk_file_lock *l, const char *path)
@@ -195,14 +204,14 @@ static void close_lock(hk_file_lock *l, const char *path)
     close(l->fd);
 }
 
-hark_err hk_file_lock_take(const char *path, hk_file_lock **ret, hark_errinfo *ei)
+hark_err hk_file_lock_take(const char *path, bool existing, hk_file_lock **ret, hark_errinfo *ei)
 {
     hk_file_lock *l = calloc(1, sizeof *l);
     if (!l)
         return hk_fail(ei, HARK_ENOMEM, "no memory to open %s", path);
     l->fd = -1;
     pthread_mutex_lock(&registry_lock);
-    hark_err err = fill_locked(l, path, ei);
+    hark_err err = fill_locked(l, path, existing, ei);
     if (!err) {
         l->next = registry;
         registry = l;

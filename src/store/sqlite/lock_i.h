@@ -18,7 +18,7 @@ typedef struct hk_file_lock {
 } hk_file_lock;
 
 /* Creates the file if need be and takes the lock, before SQLite touches it. */
-hark_err hk_file_lock_take(const char *path, hk_file_lock **ret, hark_errinfo *ei);
+hark_err hk_file_lock_take(const char *path, bool existing, hk_file_lock **ret, hark_errinfo *ei);
 /* Is `path` still the locked file? */
 bool hk_file_lock_names(const hk_file_lock *l, const char *path);
 /* Gives the lock back; removes a file that was made here and never became a log. NULL is fine. */

@@ -154,6 +154,7 @@ hark_err hk_row_load(hk_conn *c, sqlite3_stmt *st, hk_names names[HK_NAME_KINDS]
     if (err)
         return err;
     hark_event_stamp(e, r.seq, r.recorded);
+    hark_event_stamp_subject(e, r.subject_version);
     *ret = e;
     return HARK_OK;
 }

@@ -47,7 +47,8 @@ static const char *const texts[HK_SQL_TYPE_UP] = {
         "causationid, attrs, data) "
         "VALUES(?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14,?15,?16,?17) "
         "ON CONFLICT(id, source_id) DO NOTHING",
-    [HK_SQL_FIND_EVENT] = "SELECT seq, digest FROM hark_events WHERE id = ?1 AND source_id = ?2",
+    [HK_SQL_FIND_EVENT] =
+        "SELECT seq, digest, subject_version FROM hark_events WHERE id = ?1 AND source_id = ?2",
     [HK_SQL_UNDO_UNIT] = "DELETE FROM hark_events WHERE seq >= ?1",
     [HK_SQL_SUBJECT_VERSION] = "SELECT max(subject_version) FROM hark_events INDEXED BY "
                                "hark_events_by_subject WHERE subject = ?1",

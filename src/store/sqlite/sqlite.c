@@ -78,7 +78,6 @@ static hark_err open_store(const char *rest, const hark_store_opts *opts,
                            const hark_store_host *host, hark_store **ret, hark_errinfo *ei)
 {
     const char *path = NULL;
-    (void)opts;
     (void)host;
     hark_err err = check_path(rest, &path, ei);
     if (err)
@@ -92,7 +91,7 @@ static hark_err open_store(const char *rest, const hark_store_opts *opts,
     pthread_mutex_init(&s->lock_public, NULL);
     pthread_mutex_init(&s->lock_readers, NULL);
     hk_cond_init(&s->readers_moved);
-    err = hk_file_lock_take(path, &s->lock, ei);
+    err = hk_file_lock_take(path, opts && opts->existing, &s->lock, ei);
     if (!err)
         err = open_locked(s, path, ei);
     if (err) {

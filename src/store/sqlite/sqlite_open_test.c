@@ -10,6 +10,7 @@
 #include "store/sqlite/fixture_i.h"
 #include "store/sqlite/store_i.h"
 
+#include <fcntl.h>
 #include <signal.h>
 #include <sys/wait.h>
 
@@ -52,6 +53,27 @@ static void test_paths_that_cannot_be_a_log(void **state)
     assert_says(f, "create its directory first");
     assert_err(f, HARK_ESYS, open_at(f, "/proc/hark.db"));
     assert_null(f->store);
+}
+
+static void test_what_must_be_there_is_not_made(void **state)
+{
+    fixture *f = *state;
+    const hark_store_opts there = {.size = sizeof there, .existing = 1};
+    assert_err(f, HARK_ENOTFOUND, OPS.open(f->path, &there, NULL, &f->store, &f->ei));
+    assert_says(f, f->path);
+    assert_int_equal(access(f->path, F_OK), -1);
+
+    int fd = open(f->path, O_CREAT | O_WRONLY | O_CLOEXEC, 0644);
+    assert_true(fd >= 0);
+    close(fd);
+    assert_err(f, HARK_ENOTFOUND, OPS.open(f->path, &there, NULL, &f->store, &f->ei));
+    assert_says(f, "empty");
+    assert_int_equal(access(f->path, F_OK), 0); /* nor is it taken away */
+
+    assert_ok(f, open_at(f, f->path));
+    OPS.close(f->store);
+    f->store = NULL;
+    assert_ok(f, OPS.open(f->path, &there, NULL, &f->store, &f->ei));
 }
 
 static void test_the_log_stays_readable_after_a_change_of_directory(void **state)
@@ -232,6 +254,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         T(test_a_url_must_name_a_file),
         T(test_two_slashes_before_the_path_are_fine),
+        T(test_what_must_be_there_is_not_made),
         T(test_paths_that_cannot_be_a_log),
         T(test_the_log_stays_readable_after_a_change_of_directory),
         T(test_a_replaced_file_is_not_read_as_the_log),
