@@ -222,7 +222,7 @@ HARK_API HARK_MUST hark_err hark_dead_letter_get(hark_bus *bus, uint64_t id, har
  * Threads: any that may block.
  * Blocks: until committed.
  * Errors: HARK_ENOTFOUND, HARK_ECONFLICT (redriven already), HARK_EAGAIN (the consumer was reset and
- * will come to the event by itself), HARK_ECLOSED, HARK_EWRONGTHREAD, and the store's. */
+ * will come to the event by itself; or a transaction has settled the event this moment), HARK_ECLOSED, HARK_EWRONGTHREAD, and the store's. */
 HARK_API HARK_MUST hark_err hark_redrive(hark_bus *bus, uint64_t id, hark_errinfo *ei);
 
 /* Redrives all that the filter finds when it is called (redriven ones are passed over; what dies again

@@ -403,7 +403,8 @@ typedef struct hark_store_ops {
     /* W: turns a dead letter into an open row, HARK_ROW_RETRY with attempts, crashes and
      * interruptions 0, due at due_ns; the letter becomes HARK_LETTER_REDRIVEN, and goes with the
      * row. HARK_ENOTFOUND: no such letter or consumer; HARK_ECONFLICT: redriven already, or the
-     * event is being retried; HARK_EAGAIN: the consumer was reset and comes to the event by itself;
+     * event is being retried; HARK_EAGAIN: the consumer was reset and comes to the event by itself,
+     * or it was settled by `ack` and no save has told that yet;
      * HARK_ECORRUPT: this letter is damaged. Every dead letter of that consumer and sequence is
      * marked: one delivery answers for all. A reset makes them HARK_LETTER_DEAD again. */
     hark_err (*letter_redrive)(hark_store *s, uint64_t id, int64_t due_ns,

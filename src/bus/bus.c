@@ -63,6 +63,8 @@ static hark_err open_store(hark_bus *bus, const char *rest, hark_errinfo *ei)
     if (err)
         return err;
     bus->store_open = true;
+    bus->opened_wall = hk_wall_ns();
+    bus->opened_mono = hk_mono_ns();
     bus->ops->info(bus->store, &bus->info);
     if (bus->info.durability < bus->opts.min_durability)
         return hk_fail(ei, HARK_EDURABILITY, "the store gives class %s, not the %s asked for",

@@ -274,10 +274,11 @@ struct hark_bus {
     char *source;
     const hark_store_ops *ops;
     hark_store *store;
-    hark_store_info info;        /* what never changes of it */
-    pthread_rwlock_t store_lock; /* readers of the store against its end */
-    bool store_open;             /* under store_lock */
-    hark_store_info last;        /* likewise: of a store that was closed */
+    hark_store_info info;             /* what never changes of it */
+    pthread_rwlock_t store_lock;      /* readers of the store against its end */
+    bool store_open;                  /* under store_lock */
+    hark_store_info last;             /* likewise: of a store that was closed */
+    int64_t opened_wall, opened_mono; /* one moment by both clocks */
     hk_mark gate;
     hk_mark read_only;
     hk_tail tail; /* not for direct stores: they are one */

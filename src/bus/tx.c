@@ -161,9 +161,16 @@ static hark_err check_key(hark_tx *tx, const char *key)
                    KEY_MAX);
 }
 
+/* The wall clock as it was when the bus was opened, and the monotonic one from then on: whoever sets the
+ * clock does not make all keys expire. */
+static int64_t steady_wall(const hark_bus *bus)
+{
+    return bus->opened_wall + (hk_mono_ns() - bus->opened_mono);
+}
+
 hark_err hark_tx_keep(hark_tx *tx, const char *key, const void *data, size_t len, int64_t keep_ms)
 {
-    int64_t now = hk_wall_ns(), time = hk_ms_to_ns(keep_ms);
+    int64_t now = steady_wall(tx->bus), time = hk_ms_to_ns(keep_ms);
     hark_err err = check_key(tx, key);
     if (!err && keep_ms <= 0)
         err = hk_fail(&tx->ei, HARK_EINVAL, "hark_tx_keep for %lld ms; give a positive time",
@@ -177,7 +184,9 @@ hark_err hark_tx_keep(hark_tx *tx, const char *key, const void *data, size_t len
 hark_err hark_tx_kept(hark_tx *tx, const char *key, void **ret, size_t *ret_len)
 {
     hark_err err = check_key(tx, key);
-    return err ? err : tx->bus->ops->kept(tx->bus->store, key, hk_wall_ns(), ret, ret_len, &tx->ei);
+    return err ? err
+               : tx->bus->ops->kept(tx->bus->store, key, steady_wall(tx->bus), ret, ret_len,
+                                    &tx->ei);
 }
 
 /* ---- the writer's part ----------------------------------------------------------------------- */

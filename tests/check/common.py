@@ -14,6 +14,16 @@ from typing import NamedTuple, Optional
 SKIPPED = 77  # meson's exit status for a test that could not run
 
 
+def built(path):
+    """Does the meson.build beside it, or above it, know this test? A loop over names may leave out
+    `_test`, and the folder's name at the beginning."""
+    short = path.stem.removesuffix("_test")
+    names = {path.name, path.stem, short, short.removeprefix(path.parent.name + "_")}
+    known = re.compile("|".join(f"'{re.escape(name)}'" for name in names))
+    return any(build.is_file() and known.search(build.read_text(encoding="utf-8"))
+               for build in (path.parent / "meson.build", path.parent.parent / "meson.build"))
+
+
 class Case(NamedTuple):
     name: str
     files: dict

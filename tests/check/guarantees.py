@@ -5,7 +5,7 @@ built, every name of the API is declared, and each promise has a section that na
 import re
 from pathlib import Path
 
-from common import Case, main, without_comments
+from common import Case, built, main, without_comments
 
 PAGE = "docs/guarantees.md"
 PROMISES = 14  # those of the design, transactions, expected versions, event versions, requests
@@ -23,16 +23,6 @@ def defined(path, name):
     """A definition begins its line; a call or a declaration does not, or ends in a semicolon."""
     code = without_comments(path.read_text(encoding="utf-8"))
     return re.search(rf"^(?![\s#])[^\n;]*\b{name}\([^;{{]*\{{", code, re.M)
-
-
-def built(path):
-    """Does the meson.build beside it, or above it, know this test? A loop over names may leave out
-    `_test`, and the folder's name at the beginning."""
-    short = path.stem.removesuffix("_test")
-    names = {path.name, path.stem, short, short.removeprefix(path.parent.name + "_")}
-    known = re.compile("|".join(f"'{re.escape(name)}'" for name in names))
-    return any(build.is_file() and known.search(build.read_text(encoding="utf-8"))
-               for build in (path.parent / "meson.build", path.parent.parent / "meson.build"))
 
 
 def check_file(root, name, at, report):

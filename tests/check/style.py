@@ -3,7 +3,7 @@
 base, no function-local static state, no VLA, files that stay readable."""
 import re
 
-from common import Case, c_files, line_of, main, without_comments
+from common import Case, built, c_files, line_of, main, without_comments
 
 LONG, TOO_LONG = 400, 600
 
@@ -64,6 +64,12 @@ def check_c(root, report):
     return looked
 
 
+def check_tests_run(root, report):
+    for path in sorted(root.rglob("*_test.c")):
+        if not built(path):
+            report(f"{path.relative_to(root).as_posix()}: tests: in no meson.build, so it never runs")
+
+
 def check_scripts(root, report):
     for path in sorted((root / "tests").rglob("*")):
         if path.suffix not in (".py", ".sh") or not path.is_file():
@@ -80,6 +86,7 @@ def check(root, report):
     if build.is_file() and "-Wvla" not in build.read_text(encoding="utf-8"):
         report("meson.build: vla: the compiler is not asked to refuse VLAs (-Wvla)")
     check_scripts(root, report)
+    check_tests_run(root, report)
     return check_c(root, report)
 
 
@@ -89,7 +96,9 @@ CASES = [
     Case("named in a comment or a text", {"src/bus/a.c": '/* strcpy(a, b) */\nchar *s = "sleep(1)";\n'},
          None),
     Case("atomics in base and its users' tests", {"src/base/base.h": "atomic_uint n;\n",
-                                                  "src/bus/a_test.c": "atomic_uint n;\n"}, None),
+                                                  "src/bus/a_test.c": "atomic_uint n;\n",
+                                                  "src/bus/meson.build": "'a_test.c'\n"}, None),
+    Case("a test that nobody builds", {"src/bus/a_test.c": "int x;\n", "src/bus/meson.build": "\n"}, "tests:"),
     Case("strcpy", {"src/bus/a.c": "void f(void) { strcpy(a, b); }\n"}, "strcpy:"),
     Case("an atomic outside base", {"src/bus/a.c": "static _Atomic int n;\n"}, "atomics:"),
     Case("a builtin atomic", {"examples/a.c": "int f(void) { return __atomic_load_n(p, 0); }\n"},

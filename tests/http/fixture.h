@@ -3,6 +3,7 @@
 #define HK_TEST_FIXTURE_H
 
 #include "client.h"
+#include "expect.h"
 #include "fake_bus.h"
 
 #include <hark/http.h>
@@ -34,17 +35,6 @@ void fixture_end(fixture *f);   /* stops; fails when requests were cut off */
             fixture_yield(&until_ms_, #cond, __FILE__, __LINE__);                                  \
     } while (0)
 void fixture_yield(int64_t *until_ms, const char *what, const char *file, int line);
-
-#define EXPECT_STATUS(r, want)                                                                     \
-    do {                                                                                           \
-        if ((r)->status != (want))                                                                 \
-            fail_msg("status %d, expected %d: %s", (r)->status, (want), (r)->body);                \
-    } while (0)
-#define EXPECT_PART(text, part)                                                                    \
-    do {                                                                                           \
-        if (!strstr((text), (part)))                                                               \
-            fail_msg("'%s' has no '%s'", (text), (part));                                          \
-    } while (0)
 
 hark_err say_hello(hark_ctx *c, void *ud); /* 200 "hello" */
 

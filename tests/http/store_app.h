@@ -4,6 +4,7 @@
 #define HK_TEST_STORE_APP_H
 
 #include "client.h"
+#include "expect.h"
 
 #include "base/base.h"
 
@@ -67,16 +68,6 @@ void caller_start(caller *c, int port, const char *method, const char *target, c
                   const char *body);
 void caller_join(caller *c);
 
-#define EXPECT_STATUS(r, want)                                                                     \
-    do {                                                                                           \
-        if ((r)->status != (want))                                                                 \
-            fail_msg("status %d, expected %d: %s", (r)->status, (want), (r)->body);                \
-    } while (0)
-#define EXPECT_PART(text, part)                                                                    \
-    do {                                                                                           \
-        if (!strstr((text), (part)))                                                               \
-            fail_msg("'%s' has no '%s'", (text), (part));                                          \
-    } while (0)
 #define EXPECT_HEADER(r, name, want)                                                               \
     do {                                                                                           \
         char v_[256];                                                                              \

@@ -68,7 +68,10 @@ static bool begins(const char *name, const char *with)
 /* A table of ours, or the index that SQLite made for one. */
 static bool ours(const char *name)
 {
-    return begins(name, "hark_") || begins(name, "sqlite_autoindex_hark_");
+    static const char of_keys[] = "sqlite_autoindex_hark_"; /* "…hark_1" is of a table "hark" */
+    return begins(name, "hark_") ||
+           (begins(name, of_keys) &&
+            strspn(name + sizeof of_keys - 1, "0123456789") < strlen(name + sizeof of_keys - 1));
 }
 
 /* The schema's own table, which SQLite protects by itself. */

@@ -1,5 +1,6 @@
 /* What is kept under a key for some time: the answer to a request, the mark of a message that was
- * worked on. An expired one counts as none at once, and is removed by housekeeping. */
+ * worked on. An expired one counts as none at once, and is removed by housekeeping, whose clock is the
+ * wall's once and the monotonic one from then on: a clock that is set ahead must not remove all. */
 #include "store/sqlite/store_i.h"
 
 #include <stdlib.h>
@@ -98,7 +99,11 @@ void hk_kept_sweep(hark_store *s)
     int n = 0;
     if (HK_LIKELY(start < s->next_sweep) || s->in_group)
         return;
-    hark_err err = sweep(s, hk_wall_ns(), &n, &ei);
+    if (!s->sweep_wall) {
+        s->sweep_wall = hk_wall_ns();
+        s->sweep_mono = start;
+    }
+    hark_err err = sweep(s, s->sweep_wall + (start - s->sweep_mono), &n, &ei);
     int64_t now = hk_mono_ns();
     s->next_sweep = now + (n < SLICE ? PAUSE : (now - start) * SHARE);
     if (err)

@@ -98,8 +98,10 @@ static hark_err failed(hk_program *p, const char *sql, hark_errinfo *ei)
                        "the closure's deadline passed while it ran: %s; make it quicker, or give "
                        "it a longer deadline_ms",
                        hk_sql_beginning(sql, head));
-    case SQLITE_IOERR:
     case SQLITE_FULL:
+        return hk_wrap(ei, hk_conn_fail(p->conn, "running the program's SQL", ei),
+                       "no room, or the ids of an AUTOINCREMENT table are used up");
+    case SQLITE_IOERR:
     case SQLITE_NOMEM:
     case SQLITE_CORRUPT:
     case SQLITE_NOTADB:
@@ -355,6 +357,7 @@ hark_err hk_program_run(hk_program *p, const char *sql, const hark_value *args, 
     int before = sqlite3_total_changes(p->conn->db);
     bool was = p->on;
     p->on = p->running = true;
+    p->altering = false; /* of a statement that was prepared through the program's handle */
     p->denied[0] = '\0';
     hark_err err = run(p, sql, args, n, fn, ud, ei);
     p->on = was;

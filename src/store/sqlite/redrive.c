@@ -153,7 +153,12 @@ static hark_err may_redrive(const letter *l, hark_errinfo *ei)
                        "sequence %llu of dead letter %llu is being delivered again; wait for what "
                        "comes of it",
                        (unsigned long long)l->seq, (unsigned long long)l->id);
-    if (!l->row && !l->settled && l->generation != l->now && l->seq > l->floor)
+    if (l->settled) /* the save that drops the row may have been collected: it would drop the new one */
+        return hk_fail(ei, HARK_EAGAIN,
+                       "sequence %llu of dead letter %llu was settled this moment, or its consumer "
+                       "is not open; try again when it is",
+                       (unsigned long long)l->seq, (unsigned long long)l->id);
+    if (!l->row && l->generation != l->now && l->seq > l->floor)
         return hk_fail(ei, HARK_EAGAIN,
                        "the consumer of dead letter %llu was reset and comes to sequence %llu by "
                        "itself; try again when it is past it",
@@ -198,10 +203,7 @@ hark_err hk_sqlite_letter_redrive(hark_store *s, uint64_t id, int64_t due_ns,
         free(l.key);
         return err;
     }
-    if (l.settled) /* such a row gives way to no other */
-        err = hk_delivery_drop(s, l.consumer, l.seq, ei);
-    if (!err)
-        err = put_row(s, &l, due_ns, ei);
+    err = put_row(s, &l, due_ns, ei);
     if (!err)
         err = mark_redriven(s, &l, ei);
     if (!err)

@@ -234,12 +234,27 @@ static hark_err use_wal(hk_conn *c, const char *path, hark_errinfo *ei)
     return err;
 }
 
+/* Something of the program's stands in the way: to try again is no use. */
+static hark_err in_the_way(hk_conn *c, hark_errinfo *ei)
+{
+    hark_errinfo own;
+    ei = ei ? ei : &own;
+    hark_err err = hk_conn_fail(c, "setting up its tables", ei);
+    if (err != HARK_ESTORE || (sqlite3_errcode(c->db) & 0xff) != SQLITE_ERROR)
+        return err;
+    return hk_fail(ei, HARK_EFORMAT,
+                   "%s cannot be brought to format %d: %s; rename or drop what is in the way with "
+                   "another program, then open it again; it is as it was",
+                   sqlite3_db_filename(c->db, "main"), HK_SQLITE_FORMAT, sqlite3_errmsg(c->db));
+}
+
 static hark_err migrate(hk_conn *c, int64_t from, hark_errinfo *ei)
 {
     char ids[96];
     hark_err err = hk_conn_exec(c, "BEGIN IMMEDIATE", "beginning to set it up", ei);
     for (int64_t i = from; !err && i < HK_SQLITE_FORMAT; i++)
-        err = hk_conn_exec(c, migrations[i], "setting up its tables", ei);
+        if (sqlite3_exec(c->db, migrations[i], NULL, NULL, NULL) != SQLITE_OK)
+            err = in_the_way(c, ei);
     sqlite3_snprintf(sizeof ids, ids, "PRAGMA application_id = %d; PRAGMA user_version = %d",
                      HK_SQLITE_APPLICATION_ID, HK_SQLITE_FORMAT);
     if (!err)

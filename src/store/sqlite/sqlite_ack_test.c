@@ -244,12 +244,17 @@ static uint64_t old_letter(fixture *f, hark_store_consumer *c)
     return id;
 }
 
-static void test_an_older_letter_of_an_acked_event_can_be_redriven(void **state)
+/* A save may be under way that drops the row: with it, it would drop the redrive. */
+static void test_an_older_letter_waits_for_the_save_that_tells_of_the_ack(void **state)
 {
     fixture *f = *state;
+    hark_store_letter_done done = {0};
     hark_store_consumer c = five(f);
-    redrive(f, old_letter(f, &c));
-    assert_state(f, false, "0 | 2");
+    uint64_t id = old_letter(f, &c);
+    begin(f);
+    assert_err(f, HARK_EAGAIN, OPS.letter_redrive(f->store, id, 1, &done, &f->ei));
+    commit(f);
+    assert_state(f, false, "0 2-2 |");
     assert_int_equal(count_letters(f), 1);
     hark_store_consumer_clear(&c);
 }
@@ -390,7 +395,7 @@ int main(void)
         T(test_a_redriven_letter_goes_with_its_acked_delivery),
         T(test_a_save_after_it_drops_the_row_and_the_redriven_letter),
         T(test_a_reset_does_not_revive_what_was_acked),
-        T(test_an_older_letter_of_an_acked_event_can_be_redriven),
+        T(test_an_older_letter_waits_for_the_save_that_tells_of_the_ack),
         T(test_an_older_letter_of_an_acked_event_can_be_discarded),
         T(test_acked_rows_are_not_among_those_counted),
         T(test_an_acked_row_below_the_floor_holds_nothing),

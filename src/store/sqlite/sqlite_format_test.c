@@ -287,6 +287,21 @@ static void test_a_log_of_an_older_format_is_counted_when_it_is_migrated(void **
     assert_versions(f, "order:created 1: 1 1 1; order:paid 1: 2 0 0; user:created 1: 1 0 0; ");
 }
 
+static void test_what_stands_in_the_way_of_a_new_format_is_named(void **state)
+{
+    fixture *f = *state;
+    char golden[512];
+    golden_path(2, golden);
+    copy_file(golden, f->path);
+    run_sql(f->path, "CREATE TABLE hark_meta(mine)");
+    assert_err(f, HARK_EFORMAT, OPS.open(f->path, NULL, NULL, &f->store, &f->ei));
+    assert_says(f, "hark_meta");
+    assert_says(f, "rename or drop");
+    assert_int_equal(number_sql(f->path, "PRAGMA user_version"), 2);
+    run_sql(f->path, "DROP TABLE hark_meta");
+    assert_ok(f, OPS.open(f->path, NULL, NULL, &f->store, &f->ei));
+}
+
 static void test_a_log_of_format_3_opens_as_it_was_written(void **state)
 {
     fixture *f = *state;
@@ -427,6 +442,7 @@ int main(void)
         T(test_dead_letters_of_format_1_are_listed_and_redriven),
         T(test_a_log_of_format_2_opens_as_it_was_written),
         T(test_a_log_of_an_older_format_is_counted_when_it_is_migrated),
+        T(test_what_stands_in_the_way_of_a_new_format_is_named),
         T(test_a_log_of_format_3_opens_as_it_was_written),
         T(test_a_log_of_any_format_has_the_schema_of_a_new_one),
     };

@@ -114,6 +114,14 @@ static void test_the_logs_tables_are_denied(void **state)
                 "REINDEX sqlite_autoindex_hark_types_1");
 }
 
+static void test_a_table_may_be_named_like_the_program(void **state)
+{
+    fixture *f = *state;
+    in_tx(f, "CREATE TABLE hark(name TEXT PRIMARY KEY, alias TEXT UNIQUE)");
+    in_tx(f, "INSERT INTO hark VALUES('a', 'b')");
+    in_tx(f, "DROP TABLE hark");
+}
+
 static void test_what_sqlite_keeps_for_the_log_is_denied(void **state)
 {
     fixture *f = *state;
@@ -226,6 +234,7 @@ int main(void)
         STOCK(test_other_files_and_temporary_tables_are_denied),
         STOCK(test_vacuum_and_extensions_are_denied),
         STOCK(test_the_logs_tables_are_denied),
+        STOCK(test_a_table_may_be_named_like_the_program),
         STOCK(test_what_sqlite_keeps_for_the_log_is_denied),
         STOCK(test_the_schema_may_be_read_and_not_written),
         STOCK(test_a_view_of_the_log_shows_nothing),

@@ -258,6 +258,26 @@ static void test_a_write_left_open_undoes_its_closure_alone(void **state)
     goes_on(f);
 }
 
+/* Search indexes keep readers of their own open from one statement to the next. */
+static void test_what_a_search_index_leaves_open_is_not_the_closures(void **state)
+{
+    fixture *f = *state;
+    if (!sqlite3_compileoption_used("ENABLE_FTS5"))
+        skip();
+    begin(f);
+    tx_begin(f);
+    assert_non_null(native(f)); /* from here on closures are looked at */
+    assert_ok(f, run(f, "CREATE VIRTUAL TABLE words USING fts5(a)"));
+    tx_keep(f);
+    for (int i = 0; i < 300; i++) {
+        tx_begin(f);
+        assert_ok(f, run(f, "INSERT INTO words VALUES('one two three four five six')"));
+        tx_keep(f);
+    }
+    commit(f);
+    assert_int_equal(number_sql(f->path, "SELECT count(*) FROM words"), 300);
+}
+
 static void test_left_over_statements_do_not_keep_the_log_open(void **state)
 {
     fixture *f = *state;
@@ -346,6 +366,7 @@ int main(void)
         STOCK(test_foreign_keys_are_enforced),
         STOCK(test_a_statement_left_open_undoes_its_closure_alone),
         STOCK(test_a_write_left_open_undoes_its_closure_alone),
+        STOCK(test_what_a_search_index_leaves_open_is_not_the_closures),
         STOCK(test_left_over_statements_do_not_keep_the_log_open),
         STOCK(test_triggers_and_views_use_ordinary_functions),
         STOCK(test_tables_can_be_altered_and_dropped),

@@ -113,9 +113,10 @@ struct hark_store {
     hk_tally tally;
     hk_program program; /* its statements in closures */
     hk_closure tx;
-    bool native;        /* the program was given the connection */
-    uint64_t own_names; /* that begin with hark_ in the schema */
-    int64_t next_sweep; /* monotonic ns: see keep.c */
+    bool native;                    /* the program was given the connection */
+    uint64_t own_names;             /* that begin with hark_ in the schema */
+    int64_t next_sweep;             /* monotonic ns: see keep.c */
+    int64_t sweep_wall, sweep_mono; /* one moment by both clocks; 0 = none yet */
 
     /* any thread */
     pthread_mutex_t lock_public;

@@ -186,11 +186,13 @@ static hark_err reset_left_open(hark_store *s, hark_errinfo *ei)
     hark_err err = HARK_OK;
     char head[HK_SQL_BEGINNING + 4];
     for (sqlite3_stmt *st = NULL; (st = sqlite3_next_stmt(s->conn.db, st)) != NULL;) {
-        if (!sqlite3_stmt_busy(st))
+        const char *sql =
+            sqlite3_sql(st); /* NULL: of a blob handle; fts5 and rtree keep some that read */
+        if (!sqlite3_stmt_busy(st) || (!sql && sqlite3_stmt_readonly(st)))
             continue;
         err = hk_fail(ei, HARK_ESQL,
                       "the closure left a statement open: %s; finalize it before returning",
-                      hk_sql_beginning(sqlite3_sql(st), head));
+                      hk_sql_beginning(sql ? sql : "(a blob handle)", head));
         sqlite3_reset(st);
     }
     return err;
@@ -270,7 +272,7 @@ static hark_err end(hark_store *s, bool keep, bool *ret_gone, hark_errinfo *ei)
         failure = err = hk_conn_do(&s->conn, HK_SQL_RELEASE, "ending a transaction", ei);
     else if ((failure = undo(s, &why)) != HARK_OK)
         err = hk_fail(ei, failure, "%s", why.text);
-    if (!err && ends_group(s->tx.err))
+    if (ends_group(s->tx.err)) /* whatever else it did */
         err = hk_fail(ei, s->tx.err, "%s", s->tx.why.text);
     if (HK_UNLIKELY(failure || gone(s) || ends_group(err)))
         *ret_gone = true;
