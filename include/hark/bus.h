@@ -150,7 +150,8 @@ typedef void (*hark_published_fn)(hark_err err, const hark_receipt *receipt, voi
 HARK_API HARK_MUST hark_err hark_publish_async(hark_bus *bus, const hark_event_spec *spec,
                                                hark_published_fn fn, void *ud);
 
-/* Publishes n events as one: all or none, with neighbouring sequences (duplicates keep theirs).
+/* Publishes n events as one: all or none, with neighbouring sequences (duplicates keep theirs). After
+ * HARK_EVERSION the receipt of the event that was refused has the subject's version, all others are zero.
  * Ownership: the specs are copied; ret (may be NULL) has room for n receipts.
  * Threads: any that may block.
  * Blocks: until all are committed.

@@ -420,7 +420,8 @@ typedef hark_err (*hark_ctx_tx_fn)(hark_ctx *c, hark_tx *tx, void *ud);
 
 /* Runs a transaction (<hark/tx.h>) and holds the reply back until it is committed; the handler returns
  * what this returns and touches the context no more. Events are stamped as by hark_ctx_publish. When it
- * fails, the reply becomes a problem document of the error. On a route with hark_idempotency the reply
+ * fails, the reply becomes a problem document of the error: say with hark_ctx_fail what the client is to
+ * read (its own SQL is not shown, and SQL that is denied is status 500). On a route with hark_idempotency the reply
  * is stored in the same commit; a reply of status 500 or more undoes the transaction there.
  * Ownership: ud must live as long as the request; take it from hark_ctx_alloc.
  * Threads: the handler's.
@@ -570,7 +571,8 @@ typedef struct hark_idempotency_opts {
  * or more, one of 400 or more with Retry-After, and what middleware behind this one answers in the
  * handler's place; files cannot be, which is an error. A handler that publishes with a key outside of
  * hark_ctx_transact gets an error that names the route. Needs a bus with transactions: hark_app_use
- * refuses others.
+ * refuses others. Clients that are told apart by something else than Authorization (a cookie) share keys:
+ * make these of many random characters.
  * Ownership: copies the options.
  * Threads: any.
  * Blocks: no.

@@ -15,7 +15,8 @@
  *
  * Refused with HARK_EDENIED: BEGIN, COMMIT, ROLLBACK, SAVEPOINT, PRAGMA, ATTACH, DETACH, VACUUM,
  * temporary tables, and the log's own tables, whose names begin with "hark_". Foreign keys are
- * enforced. Stores without transactions (`memory:`) give HARK_ENOTSUP.
+ * enforced. In triggers and views SQLite refuses functions that it does not hold to be innocuous; in older
+ * versions that is so of the JSON functions. Stores without transactions (`memory:`) give HARK_ENOTSUP.
  */
 #ifndef HARK_TX_H
 #define HARK_TX_H
@@ -122,7 +123,8 @@ typedef struct hark_tx_opts {
 } hark_tx_opts;
 
 /* Runs a closure and commits it. *ret (may be NULL) is the receipt of the event that it published
- * last; all zero but the durability when it published none.
+ * last; all zero but the durability when it published none. After HARK_EVERSION it has, as has the receipt
+ * of the event that was refused, the version that the subject is at.
  * Ownership: none; opts may be NULL.
  * Threads: any that may block; handlers too.
  * Blocks: until it is committed.
@@ -132,7 +134,8 @@ HARK_API HARK_MUST hark_err hark_transact(hark_bus *bus, hark_tx_fn fn, void *ud
                                           const hark_tx_opts *opts, hark_receipt *ret,
                                           hark_errinfo *ei);
 
-/* Called once with the outcome; `last` and `ei` are borrowed. `last` is NULL unless err is HARK_OK. */
+/* Called once with the outcome; `last` and `ei` are borrowed. `last` is NULL unless err is HARK_OK
+ * or HARK_EVERSION. */
 typedef void (*hark_transacted_fn)(hark_err err, const hark_receipt *last, const hark_errinfo *ei,
                                    void *ud);
 
@@ -236,7 +239,9 @@ HARK_API const char *hark_tx_error(const hark_tx *tx);
 
 /* The bus; and the store's own handle, a `sqlite3 *` on sqlite:, for what the functions above cannot
  * do. Statements that are made with it are finalized before the closure returns. The same is denied
- * as in hark_tx_exec; an authorizer, hooks and progress handlers are the library's: leave them alone.
+ * as in hark_tx_exec; an authorizer, hooks and progress handlers are the library's: leave them alone. What a
+ * function or virtual table of yours reports as an error of the file (SQLITE_CORRUPT, SQLITE_READONLY) is
+ * believed, and ends writing.
  * Ownership: borrowed for the closure.
  * Threads: the closure's.
  * Blocks: no.

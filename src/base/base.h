@@ -103,6 +103,11 @@ static inline int64_t hk_ms_to_ns(int64_t ms)
     const int64_t most = INT64_C(100) * 365 * 86400 * 1000;
     return (ms > most ? most : ms) * 1000000;
 }
+/* The earlier of two times or waits; -1 = never. */
+static inline int64_t hk_sooner(int64_t a, int64_t b)
+{
+    return a < 0 ? b : b < 0 ? a : a < b ? a : b;
+}
 static inline int64_t hk_mono_ms(void)
 {
     return hk_mono_ns() / 1000000;

@@ -232,11 +232,6 @@ static bool start_one(hk_consumer *c, hark_delivery *d, bool *ret_trouble)
     }
 }
 
-static int64_t sooner(int64_t a, int64_t b)
-{
-    return a < 0 ? b : b < 0 ? a : a < b ? a : b;
-}
-
 /* How long to sleep when nothing may start, at most `left`. */
 static int64_t nap(hk_consumer *c, int64_t left, bool trouble)
 {
@@ -245,8 +240,8 @@ static int64_t nap(hk_consumer *c, int64_t left, bool trouble)
         due -= hk_mono_ns();
         due = due > 0 ? due : 0;
     }
-    int64_t t = sooner(left, due);
-    return trouble ? sooner(t, TROUBLE_NS) : t;
+    int64_t t = hk_sooner(left, due);
+    return trouble ? hk_sooner(t, TROUBLE_NS) : t;
 }
 
 /* Waits for a delivery; fills *d. */

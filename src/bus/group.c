@@ -77,7 +77,8 @@ static bool put_all(hark_bus *bus, group *g)
     g->events = 0;
     for (hk_node *n = g->publishes.first; n && !gone && !g->err; n = n->next) {
         hk_request *r = (hk_request *)(void *)n;
-        if (!r->tx || !r->err) /* a closure that failed has its answer */
+        /* Others that failed may have met rows of a neighbour that does not come this time. */
+        if (!r->spoilt && r->err != HARK_EDEADLINE)
             gone = put(bus, g, r);
     }
     return gone;

@@ -90,11 +90,6 @@ static bool look_for(hk_settled_round *r, hk_waiter *w)
     return late;
 }
 
-static int64_t sooner(int64_t a, int64_t b)
-{
-    return a < 0 ? b : b < 0 ? a : a < b ? a : b;
-}
-
 /* Looks for all; when to look again (mono) even if nothing moves, -1 = never. */
 static int64_t look_for_all(hark_bus *bus, hk_waiter **list)
 {
@@ -103,7 +98,7 @@ static int64_t look_for_all(hark_bus *bus, hk_waiter **list)
     int64_t due = -1;
     for (hk_waiter **link = list, *w; (w = *link);) {
         if (!look_for(&r, w)) {
-            due = sooner(due, sooner(w->deadline, w->sought.again));
+            due = hk_sooner(due, hk_sooner(w->deadline, w->sought.again));
             link = &w->next;
             continue;
         }
@@ -147,6 +142,15 @@ static void sleep_until(hk_settled *m, unsigned seen, int64_t due)
         (void)hk_gate_wait(&m->gate, seen, wait);
 }
 
+/* Does the thread run? `still` false: no longer. */
+static bool runs(hk_settled *m, bool still)
+{
+    pthread_mutex_lock(&m->lock);
+    bool running = m->running &= still;
+    pthread_mutex_unlock(&m->lock);
+    return running;
+}
+
 static void *settled_main(void *arg)
 {
     hark_bus *bus = arg;
@@ -164,6 +168,7 @@ static void *settled_main(void *arg)
         sleep_until(m, seen, due);
     }
     tell_all(bus, list, HARK_ECLOSED);
+    (void)runs(m, false);
     hk_gate_open(&m->ended);
     hk_bus_thread_end(bus);
     return NULL;
@@ -173,13 +178,16 @@ void hk_settled_stop(hark_bus *bus)
 {
     hk_settled *m = &bus->settled;
     pthread_mutex_lock(&m->lock);
-    m->stopping = true;
-    bool running = m->running;
+    m->stopping = true; /* from here on none is started */
     pthread_mutex_unlock(&m->lock);
     hk_gate_open(&m->end);
     hk_gate_open(&m->gate);
-    while (running && hk_gate_look(&m->ended) == 0)
-        (void)hk_gate_wait(&m->ended, 0, -1);
+    for (;;) {
+        unsigned seen = hk_gate_look(&m->ended);
+        if (!runs(m, true))
+            return;
+        (void)hk_gate_wait(&m->ended, seen, -1);
+    }
 }
 
 /* ---- coming ---------------------------------------------------------------------------------- */

@@ -298,6 +298,19 @@ static void give_receipts(hark_tx *tx)
             receipt_of(tx, i, tx->receipts[i]);
 }
 
+/* Of the event that came too late, if it was one of the closure's. */
+static void tell_version(hark_tx *tx, hark_receipt *ret)
+{
+    *ret = (hark_receipt){0};
+    for (size_t i = 0; i < tx->request.n; i++) {
+        int64_t version = tx->request.items[i].ret_subject_version;
+        if (tx->receipts[i])
+            *tx->receipts[i] = (hark_receipt){.subject_version = version};
+        if (version)
+            ret->subject_version = version;
+    }
+}
+
 void hk_tx_done(hark_tx *tx, hark_err err)
 {
     hark_receipt last;
@@ -305,14 +318,16 @@ void hk_tx_done(hark_tx *tx, hark_err err)
     receipt_of(tx, r->n - 1, &last);
     if (!err)
         give_receipts(tx);
+    else if (err == HARK_EVERSION)
+        tell_version(tx, &last);
     if (err && tx->ei.err != err)
         (void)hk_fail(&tx->ei, err, "%s", hark_err_text(err));
     if (tx->done) {
-        tx->done(err, err ? NULL : &last, &tx->ei, tx->ud);
+        tx->done(err, err && err != HARK_EVERSION ? NULL : &last, &tx->ei, tx->ud);
         tx_free(tx);
         return;
     }
-    if (!err && r->receipts)
+    if ((!err || err == HARK_EVERSION) && r->receipts)
         *r->receipts = last;
     r->err = err;
     hk_gate_open(&r->done); /* the caller may be gone with it after this */

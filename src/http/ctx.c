@@ -77,6 +77,14 @@ const char *hark_ctx_header(const hark_ctx *c, const char *name)
     return NULL;
 }
 
+size_t hk_ctx_headers(const hark_ctx *c, const char *name)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < c->n_headers; i++)
+        n += strcasecmp(c->headers[i].name, name) == 0;
+    return n;
+}
+
 static void format_address(char *out, size_t size, const struct sockaddr_in6 *sa)
 {
     char host[INET6_ADDRSTRLEN] = "";

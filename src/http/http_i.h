@@ -320,6 +320,9 @@ void hk_ctx_detach(hark_ctx *c);
 void hk_ctx_compose(hark_ctx *c); /* errors become the reply */
 void hk_ctx_free_all(hk_loop *l);
 
+/* How often the request has a header (ctx.c). */
+size_t hk_ctx_headers(const hark_ctx *c, const char *name);
+
 /* publishing (publish.c) */
 void hk_pub_apply(hark_ctx *c, hk_pub *p);
 void hk_ctx_resumed(hk_loop *l, hk_mail *m);

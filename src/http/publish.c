@@ -129,6 +129,11 @@ hark_err hark_ctx_publish_json(hark_ctx *c, const hark_event_spec *spec,
     hark_errinfo ei = {0};
     char *json = NULL;
     hark_err err = hk_opts_take(spec, &s, sizeof s, "hark_event_spec", &ei);
+    if (!err && (s.json || s.data || s.data_len))
+        err = hk_fail(&ei, HARK_EINVAL, "the spec has data of its own beside the struct");
+    if (!err && !hark_media_is_json(s.datacontenttype))
+        err = hk_fail(&ei, HARK_EINVAL, "datacontenttype is '%.80s', but the struct becomes JSON",
+                      s.datacontenttype);
     if (!err)
         err = hark_json_encode(table, from, &json, NULL, &ei);
     if (err) /* the handler's fault, not the client's */

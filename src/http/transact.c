@@ -75,7 +75,17 @@ static hark_err run(hark_tx *tx, void *ud)
     forget(w);
     hark_tx_stamp(tx, w->request_id, w->request_id);
     hark_err err = w->fn(w->c, tx, w->ud);
+    if (err == HARK_EDENIED &&
+        w->c->detail_of != err) /* SQL that is, not what the client may not do */
+        return hark_tx_fail(tx, HARK_EINTERNAL, "%s", hark_tx_error(tx));
     return err ? err : judge(w, tx);
+}
+
+/* What of a text is a client's to see: not the program's SQL. */
+static int shown(hark_err err, const char *text)
+{
+    const char *sql = err == HARK_ECONSTRAINT ? strstr(text, ", in: ") : NULL;
+    return sql ? (int)(sql - text) : (int)strlen(text);
 }
 
 /* What the closure said of its own error counts; else what the transaction says, unless it is about
@@ -90,10 +100,10 @@ static void explain(work *w, hark_err err, const hark_errinfo *ei)
     if (own)
         (void)hark_ctx_fail(c, err, "%s", own);
     else if (tell)
-        (void)hark_ctx_fail(c, err, "%s", hk_err_says(err, ei));
+        (void)hark_ctx_fail(c, err, "%.*s", shown(err, hk_err_says(err, ei)), hk_err_says(err, ei));
     else
         (void)hark_ctx_fail(c, err, "the transaction was not committed: %s", hark_err_text(err));
-    if (!own && !tell)
+    if (!own && (!tell || err == HARK_ECONSTRAINT))
         hk_log(HK_WARN, "%s %s: %s: %s", c->method, c->path.text, hark_err_name(err),
                hk_err_says(err, ei));
 }

@@ -129,7 +129,12 @@ static void test_a_batch_is_refused_as_a_whole(void **state)
         HARK_OPTS(hark_event_spec, .type = "order:changed", .subject = "o1", .expected_version = 1),
         HARK_OPTS(hark_event_spec, .type = "order:changed", .subject = "o1", .expected_version = 1),
     };
-    assert_err(f, HARK_EVERSION, hark_publish_batch(f->bus, specs, 3, NULL, &f->ei));
+    hark_receipt r[3];
+    assert_err(f, HARK_EVERSION, hark_publish_batch(f->bus, specs, 3, r, &f->ei));
+    const hark_receipt none = {0}, at_two = {.subject_version = 2};
+    assert_memory_equal(&r[0], &none, sizeof none);
+    assert_memory_equal(&r[1], &none, sizeof none);
+    assert_memory_equal(&r[2], &at_two, sizeof none); /* the batch's own events count */
     assert_u64(publish(f, "next"), 1);
     assert_ok(f, hark_publish_batch(f->bus, specs, 2, NULL, &f->ei));
 }

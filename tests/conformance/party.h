@@ -268,7 +268,7 @@ static inline void leave(hark_err err, const hark_receipt *last, const hark_erri
     g->err = err;
     if (last)
         g->last = *last;
-    MUST((last != NULL) == (err == HARK_OK));
+    MUST((last != NULL) == (err == HARK_OK || err == HARK_EVERSION));
     (void)snprintf(g->text, sizeof g->text, "%s", err ? ei->text : "");
     atomic_fetch_add(&g->calls, 1);
 }

@@ -227,6 +227,52 @@ static void test_the_next_one_may_be_sent_off_when_one_is_done(void **state)
     shop_agrees(f);
 }
 
+/* ---- neighbours ---------------------------------------------------------------------------------------- */
+
+typedef struct neighbour {
+    const char *sql;
+    bool fickle; /* fails when it runs again */
+    atomic_int runs, calls;
+    hark_err err;
+} neighbour;
+
+static hark_err move_in(hark_tx *tx, void *ud)
+{
+    neighbour *n = ud;
+    int run = atomic_fetch_add(&n->runs, 1);
+    hark_err err = hark_tx_exec(tx, n->sql, HARK_NO_ARGS);
+    return !err && n->fickle && run ? hark_tx_fail(tx, HARK_EINVAL, "not again") : err;
+}
+
+static void moved(hark_err err, const hark_receipt *last, const hark_errinfo *ei, void *ud)
+{
+    neighbour *n = ud;
+    (void)last, (void)ei;
+    n->err = err;
+    atomic_fetch_add(&n->calls, 1);
+}
+
+static void test_nobody_is_refused_for_rows_that_were_never_committed(void **state)
+{
+    fixture *f = *state;
+    party *p = begin_party(state);
+    if (!p)
+        return;
+    neighbour all[] = {{.sql = "INSERT INTO one VALUES(100)", .fickle = true},
+                       {.sql = "INSERT INTO one VALUES(100)"},
+                       {.sql = "INSERT OR ROLLBACK INTO one VALUES(1)"}};
+    shut(p);
+    for (size_t i = 0; i < HK_COUNTOF(all); i++)
+        assert_ok(f, hark_transact_async(f->bus, move_in, moved, &all[i], SHOP_PATIENT, &f->ei));
+    latch_open(&p->at);
+    for (size_t i = 0; i < HK_COUNTOF(all); i++)
+        WAIT_UNTIL(atomic_load(&all[i].calls) == 1);
+    assert_int_equal(all[0].err, HARK_EINVAL);
+    assert_int_equal(all[1].err, HARK_OK);
+    assert_int_equal(all[2].err, HARK_ECONSTRAINT);
+    clear_up(f, p);
+}
+
 static const struct CMUnitTest tests[] = {
     TEST(test_culprits_of_all_kinds_leave_the_others),
     TEST(test_culprits_in_another_order_leave_the_others),
@@ -235,6 +281,7 @@ static const struct CMUnitTest tests[] = {
     TEST(test_publishes_and_schedules_beside_late_ones_are_there_once),
     TEST(test_closures_may_publish_more_when_they_run_again),
     TEST(test_the_next_one_may_be_sent_off_when_one_is_done),
+    TEST(test_nobody_is_refused_for_rows_that_were_never_committed),
 };
 
 CONFORMANCE_MAIN("tx_mixed")

@@ -222,6 +222,11 @@ hark_err hark_transact_async(hark_bus *b, hark_tx_fn fn, hark_transacted_fn done
     return hk_fail(ei, HARK_ENOTSUP, "this bus has no transactions");
 }
 
+bool hark_media_is_json(const char *type)
+{
+    return !type || strstr(type, "json");
+}
+
 void hark_tx_stamp(hark_tx *tx, const char *correlationid, const char *causationid)
 {
     (void)tx, (void)correlationid, (void)causationid;
@@ -235,6 +240,12 @@ void hark_tx_then(hark_tx *tx, hark_tx_then_fn fn, void *ud)
 }
 
 hark_bus *hark_tx_bus(const hark_tx *tx)
+{
+    (void)tx;
+    abort();
+}
+
+const char *hark_tx_error(const hark_tx *tx)
 {
     (void)tx;
     abort();

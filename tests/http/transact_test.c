@@ -38,6 +38,12 @@ static hark_err wrong_sql(hark_ctx *c, hark_tx *tx, void *ud)
     return err ? err : hark_tx_exec(tx, "INSERT INTO secret_table VALUES(1)", HARK_NO_ARGS);
 }
 
+static hark_err denied_sql(hark_ctx *c, hark_tx *tx, void *ud)
+{
+    hark_err err = place(c, tx, ud);
+    return err ? err : hark_tx_exec(tx, "DELETE FROM hark_events", HARK_NO_ARGS);
+}
+
 static hark_err no_reply(hark_ctx *c, hark_tx *tx, void *ud)
 {
     (void)ud;
@@ -115,6 +121,7 @@ static const struct route {
     {"/refuse", transact, {refuse, 0}, false},
     {"/refuse-by-tx", transact, {refuse_by_tx, 0}, false},
     {"/wrong-sql", transact, {wrong_sql, 0}, false},
+    {"/denied-sql", transact, {denied_sql, 0}, false},
     {"/no-reply", transact, {no_reply, 0}, false},
     {"/wrong-reply", transact, {wrong_reply, 0}, false},
     {"/sorry", transact, {sorry, 0}, false},
@@ -254,6 +261,7 @@ static void test_an_error_of_the_closure_becomes_the_reply_and_leaves_nothing(vo
     expect_undone("/refuse", 409, "sold out", NULL);
     expect_undone("/refuse-by-tx", 409, "sold out, says the table", NULL);
     expect_undone("/wrong-sql", 500, NULL, "secret_table");
+    expect_undone("/denied-sql", 500, NULL, "hark_events");
     expect_undone("/no-reply", 500, NULL, NULL);
     expect_undone("/wrong-reply", 500, NULL, NULL);
     store_app_end(&a);
@@ -267,6 +275,7 @@ static void test_a_broken_constraint_is_a_conflict(void **state)
     post("/place", "tea");
     EXPECT_STATUS(&r, 409);
     EXPECT_PART(r.body, "orders.what");
+    assert_null(strstr(r.body, "INSERT")); /* the program's SQL is not the client's to see */
     assert_int_equal(orders(&a), 1);
     store_app_end(&a);
 }

@@ -20,14 +20,6 @@ static bool key_ok(const char *key)
     return len >= 1 && len <= KEY_MAX;
 }
 
-static size_t count_headers(const hark_ctx *c, const char *name)
-{
-    size_t n = 0;
-    for (size_t i = 0; i < c->n_headers; i++)
-        n += strcasecmp(c->headers[i].name, name) == 0;
-    return n;
-}
-
 /* ---- what a key stands for ---- */
 
 static void add_text(hk_sip *s, const char *text)
@@ -137,7 +129,7 @@ static hark_err run(hark_ctx *c, void *ud)
                              hark_ctx_route(c), s->header);
     if (!key)
         return hark_ctx_next(c);
-    if (!key_ok(key) || count_headers(c, s->header) > 1)
+    if (!key_ok(key) || hk_ctx_headers(c, s->header) > 1)
         return hark_ctx_fail(c, HARK_EINVAL, "%s is not one key of 1 to %d printable characters",
                              s->header, KEY_MAX);
     hk_keyed *k = hk_arena_alloc(&c->arena, sizeof *k);

@@ -111,12 +111,8 @@ static hark_err take_ask(hark_ctx *c, const char *text, int64_t most, asked *a)
 /* The header if it is there once; NULL, and an error, when it is there more often. */
 static hark_err find_header(hark_ctx *c, const char **ret)
 {
-    size_t n = 0;
     *ret = hark_ctx_header(c, HEADER);
-    for (size_t i = 0; i < c->n_headers; i++)
-        n += c->headers[i].name_len == strlen(HEADER) &&
-             strncasecmp(c->headers[i].name, HEADER, strlen(HEADER)) == 0;
-    return n > 1 ? refuse(c, "it is there more than once") : HARK_OK;
+    return hk_ctx_headers(c, HEADER) > 1 ? refuse(c, "it is there more than once") : HARK_OK;
 }
 
 /* ---- what came of it ------------------------------------------------------------------------- */

@@ -291,9 +291,13 @@ hark_err hk_append(hark_store *s, hark_store_append *items, size_t n, hark_errin
         s->now.recorded = now;
     err = hk_versions_room(s, n, ei);
     size_t mark = hk_versions_mark(s);
-    for (size_t i = 0; i < n && !err; i++)
-        err = append_one(s, &items[i], ei);
+    size_t done = 0;
+    for (; done < n && !err; done++)
+        err = append_one(s, &items[done], ei);
     if (HK_UNLIKELY(err)) {
+        for (size_t i = 0; i < n; i++)
+            if (i + 1 != done || err != HARK_EVERSION)
+                items[i].ret_subject_version = 0;
         bool refused = hark_err_class(err) == HARK_CLASS_REFUSED; /* then the group goes on */
         hark_err undo = refused ? undo_unit(s, before, mark, ei) : HARK_OK;
         return hk_group_note(s, undo ? undo : err);
