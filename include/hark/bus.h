@@ -42,9 +42,9 @@ typedef struct hark_bus_opts {
  * Ownership: *ret holds one reference.
  * Threads: any.
  * Blocks: on the store.
- * Errors: HARK_EINVAL (URL or options), HARK_ENOTFOUND (HARK_OPEN_EXISTING), HARK_ELOCKED (another process writes; its pid is in the
- * text), HARK_EEXIST (open in this process already), HARK_EFORMAT, HARK_ECORRUPT,
- * HARK_EDURABILITY, HARK_ESYS, HARK_ESTORE, HARK_ENOMEM. */
+ * Errors: HARK_EINVAL (URL or options), HARK_ENOTFOUND (HARK_OPEN_EXISTING), HARK_ELOCKED (another
+ * process writes; its pid is in the text), HARK_EEXIST (open in this process already),
+ * HARK_EFORMAT, HARK_ECORRUPT, HARK_EDURABILITY, HARK_ESYS, HARK_ESTORE, HARK_ENOMEM. */
 HARK_API HARK_MUST hark_err hark_open(const char *url, const hark_bus_opts *opts, hark_bus **ret,
                                       hark_errinfo *ei);
 
@@ -108,16 +108,16 @@ typedef struct hark_receipt {
     int64_t durability; /* hark_durability met */
     int64_t duplicate;  /* not 0: the same source and id was there with the same content */
     char id[64];        /* the event's id, if it has up to 63 bytes; else empty */
-    int64_t
-        subject_version;  /* version of its subject with this event, or with the one it repeats; 0
-                                = it has no subject, or the store keeps none. After HARK_EVERSION, where
-                                all else is 0: the version that the subject is at */
+    /* Version of its subject with this event, or with the one it repeats; 0 = it has no subject, or
+     * the store keeps none. After HARK_EVERSION, where all else is 0: that the subject is at. */
+    int64_t subject_version;
     uint64_t reserved[3]; /* 0 */
 } hark_receipt;
 
 /* Publishes and waits for the receipt. A repeat of the same source and id gives the first receipt's
  * sequence with `duplicate`, whatever expected_version it carries.
- * Ownership: the spec is copied; *ret is filled on success and after HARK_EVERSION (ret may be NULL).
+ * Ownership: the spec is copied; *ret is filled on success and after HARK_EVERSION (ret may be
+ * NULL).
  * Threads: any that may block (see the top).
  * Blocks: until the event is committed; on a full queue until there is room.
  * Errors: HARK_EINVAL, HARK_ETOOBIG, HARK_ECONFLICT, HARK_EVERSION, HARK_ESCHEMA (its type is
@@ -146,12 +146,15 @@ typedef void (*hark_published_fn)(hark_err err, const hark_receipt *receipt, voi
  * Ownership: the spec is copied; the receipt is borrowed in the callback.
  * Threads: any.
  * Blocks: no; a full queue gives HARK_EAGAIN.
- * Errors: HARK_EAGAIN, HARK_EREADONLY, HARK_EINVAL, HARK_ETOOBIG, HARK_EDURABILITY, HARK_ECLOSED, HARK_ENOMEM. */
+ * Errors: HARK_EAGAIN, HARK_EREADONLY, HARK_EINVAL, HARK_ETOOBIG, HARK_ESCHEMA, HARK_ENOTSUP,
+ * HARK_EDURABILITY, HARK_ECLOSED, HARK_ENOMEM; HARK_EWRONGTHREAD inside a transaction's closure,
+ * which may run more than once. */
 HARK_API HARK_MUST hark_err hark_publish_async(hark_bus *bus, const hark_event_spec *spec,
                                                hark_published_fn fn, void *ud);
 
-/* Publishes n events as one: all or none, with neighbouring sequences (duplicates keep theirs). After
- * HARK_EVERSION the receipt of the event that was refused has the subject's version, all others are zero.
+/* Publishes n events as one: all or none, with neighbouring sequences (duplicates keep theirs).
+ * After HARK_EVERSION the receipt of the event that was refused has the subject's version, all
+ * others are zero.
  * Ownership: the specs are copied; ret (may be NULL) has room for n receipts.
  * Threads: any that may block.
  * Blocks: until all are committed.
@@ -273,9 +276,10 @@ typedef enum hark_overflow {
 /* What becomes of an event whose version is newer than the one to be handed out. */
 typedef enum hark_newer {
     HARK_NEWER_DELIVER = 0, /* it is handed out as it is stored */
-    HARK_NEWER_WAIT = 1, /* consumers: it waits, and what comes behind it in its key, for a program
-                               that knows it; looked at again every 30 s and at each start */
-    HARK_NEWER_DEAD = 2  /* consumers: a dead letter with reason "upcast" */
+    /* Consumers: it waits, and what comes behind it in its key, for a program that knows it; looked
+     * at again every 30 s and at each start. */
+    HARK_NEWER_WAIT = 1,
+    HARK_NEWER_DEAD = 2 /* consumers: a dead letter with reason "upcast" */
 } hark_newer;
 
 /* Values of `dataversion` in options: which version of its data an event is handed out with. */
@@ -327,11 +331,12 @@ typedef struct hark_sub_opts {
                              taken to be alive */
     int64_t max_crashes;       /* dead letter after so many crashes of the process; default 3 */
     int64_t max_interruptions; /* likewise, of kills and of neighbours' crashes; default 20 */
-    /* both */
-    int64_t dataversion; /* HARK_VERSION_NEWEST, HARK_VERSION_STORED, or a version; this process's
-                            choice, not part of what is registered */
-    int64_t newer; /* hark_newer; a live subscription passes such an event over and counts it as
-                            dropped, unless it is to be delivered */
+    /* Both: HARK_VERSION_NEWEST, HARK_VERSION_STORED, or a version; this process's choice, not part
+     * of what is registered. */
+    int64_t dataversion;
+    /* Both: hark_newer; a live subscription passes such an event over and counts it as dropped,
+     * unless it is to be delivered. */
+    int64_t newer;
 } hark_sub_opts;
 
 /* Flag: deliver gaps too, see hark_delivery_gap. */
@@ -404,8 +409,8 @@ typedef struct hark_sub_stats {
  * Errors: HARK_EINVAL for an unknown size. */
 HARK_API HARK_MUST hark_err hark_sub_stats_get(hark_sub *s, hark_sub_stats *ret);
 
-/* Takes the next delivery of a pull-style subscription. Upcasters are called by it: what they fail at becomes
- * a dead letter when somebody pulls.
+/* Takes the next delivery of a pull-style subscription. Upcasters are called by it: what they fail
+ * at becomes a dead letter when somebody pulls.
  * Ownership: *ret is yours; give it to hark_settle.
  * Threads: any that may block; several may pull from one consumer.
  * Blocks: at most timeout_ms (0 = only to read the log when it is behind, -1 = for ever).
@@ -492,9 +497,8 @@ typedef struct hark_read_opts {
     int64_t to_ns;       /* recorded before; 0 = any */
     size_t limit;        /* events a page; default 1000, at most 10000 */
     int64_t descending;  /* not 0: newest first */
-    int64_t
-        dataversion; /* HARK_VERSION_NEWEST (what is newer comes as it is), HARK_VERSION_STORED, or a
-                            version */
+    /* HARK_VERSION_NEWEST (what is newer comes as it is), HARK_VERSION_STORED, or a version. */
+    int64_t dataversion;
 } hark_read_opts;
 
 /* A page of events, opaque. */
@@ -528,28 +532,29 @@ HARK_API bool hark_page_gap(const hark_page *page, uint64_t *ret_from, uint64_t 
  * Errors: none. */
 HARK_API void hark_page_free(hark_page *page);
 
-/* ---- reading what one has written -------------------------------------------------------------
- */
+/* ---- reading what one has written ------------------------------------------------------------ */
 
 typedef struct hark_settlement {
     uint64_t lag;         /* positions that the consumer has yet to settle, up to this event */
     uint64_t dead_letter; /* its id; 0 = none */
 } hark_settlement;
 
-/* Waits until a consumer has settled an event, or has passed it over because its pattern does not match:
- * then what the consumer writes shows it. *ret may be NULL. A handler that waits for its own event waits in
- * vain. Of a consumer that is open here the waiter hears at once, of another one within 50 ms.
+/* Waits until a consumer has settled an event, or has passed it over because its pattern does not
+ * match: then what the consumer writes shows it. *ret may be NULL. A handler that waits for its own
+ * event waits in vain. Of a consumer that is open here the waiter hears at once, of another one
+ * within 50 ms.
  * Ownership: fills *ret, also on HARK_ETIMEDOUT and HARK_EDEAD.
  * Threads: any that may block.
  * Blocks: at most timeout_ms (-1 = for ever).
  * Errors: HARK_ETIMEDOUT; HARK_EDEAD (the consumer made a dead letter of it that is not redriven);
- * HARK_ENOTFOUND (no such consumer), HARK_EINVAL (a sequence that is not in the log yet), HARK_ECLOSED,
- * HARK_EWRONGTHREAD, and the store's. */
+ * HARK_ENOTFOUND (no such consumer), HARK_EINVAL (a sequence that is not in the log yet),
+ * HARK_ECLOSED, HARK_EWRONGTHREAD, HARK_ENOMEM, HARK_ESYS, and the store's. */
 HARK_API HARK_MUST hark_err hark_settled(hark_bus *bus, const char *consumer, uint64_t sequence,
                                          int64_t timeout_ms, hark_settlement *ret,
                                          hark_errinfo *ei);
 
-/* Called once with the outcome, on a thread of the bus; must not block. `s` and `ei` are borrowed. */
+/* Called once with the outcome, on a thread of the bus; must not block. `s` and `ei` are
+ * borrowed. */
 typedef void (*hark_settled_fn)(hark_err err, const hark_settlement *s, const hark_errinfo *ei,
                                 void *ud);
 

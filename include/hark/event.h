@@ -65,9 +65,9 @@ typedef struct hark_event_spec {
     const hark_ext *extensions;  /* further extension attributes */
     size_t n_extensions;
     int64_t min_durability; /* a hark_durability the receipt must reach, else HARK_EDURABILITY */
-    int64_t
-        expected_version; /* of the subject before this event: 0 = any, HARK_EXPECT_NONE = it has
-                                 no event yet, N = it is at N; else HARK_EVERSION */
+    /* Version of the subject before this event: 0 = any, HARK_EXPECT_NONE = it has no event yet,
+     * N = it is at N; else HARK_EVERSION. */
+    int64_t expected_version;
 } hark_event_spec;
 
 /* The version of a subject counts its events, from 1; retention does not lower it. */
@@ -153,8 +153,8 @@ HARK_API const char *hark_event_time_text(const hark_event *e, char buf[HARK_TIM
 HARK_API uint64_t hark_event_sequence(const hark_event *e);
 HARK_API int64_t hark_event_recorded_ns(const hark_event *e);
 
-/* Which event of its subject it is, from 1; 0 = it has no subject, is not from a log, is a copy kept with a
- * dead letter, or the store keeps no versions (`memory:`).
+/* Which event of its subject it is, from 1; 0 = it has no subject, is not from a log, is a copy
+ * kept with a dead letter, or the store keeps no versions (`memory:`).
  * Ownership: none.
  * Threads: any.
  * Blocks: no.

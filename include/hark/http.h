@@ -413,16 +413,17 @@ typedef hark_err (*hark_ctx_published_fn)(hark_ctx *c, hark_err err, const hark_
 HARK_API HARK_MUST hark_err hark_ctx_publish_then(hark_ctx *c, const hark_event_spec *spec,
                                                   hark_ctx_published_fn fn, void *ud);
 
-/* A transaction of a request: as hark_tx_fn, and composes the reply with hark_ctx_json and the like.
- * It runs where the log is written: of `c` it may use what reads the request, hark_ctx_alloc and what
- * sets the reply; each run begins without a reply. */
+/* A transaction of a request: as hark_tx_fn, and composes the reply with hark_ctx_json and the
+ * like. It runs where the log is written: of `c` it may use what reads the request, hark_ctx_alloc
+ * and what sets the reply; each run begins without a reply. */
 typedef hark_err (*hark_ctx_tx_fn)(hark_ctx *c, hark_tx *tx, void *ud);
 
-/* Runs a transaction (<hark/tx.h>) and holds the reply back until it is committed; the handler returns
- * what this returns and touches the context no more. Events are stamped as by hark_ctx_publish. When it
- * fails, the reply becomes a problem document of the error: say with hark_ctx_fail what the client is to
- * read (its own SQL is not shown, and SQL that is denied is status 500). On a route with hark_idempotency the reply
- * is stored in the same commit; a reply of status 500 or more undoes the transaction there.
+/* Runs a transaction (<hark/tx.h>) and holds the reply back until it is committed; the handler
+ * returns what this returns and touches the context no more. Events are stamped as by
+ * hark_ctx_publish. When it fails, the reply becomes a problem document of the error: say with
+ * hark_ctx_fail what the client is to read (its own SQL is not shown, and SQL that is denied is
+ * status 500). On a route with hark_idempotency the reply is stored in the same commit; a reply of
+ * status 500 or more undoes the transaction there.
  * Ownership: ud must live as long as the request; take it from hark_ctx_alloc.
  * Threads: the handler's.
  * Blocks: no.
@@ -440,13 +441,13 @@ HARK_API HARK_MUST hark_err hark_ctx_transact(hark_ctx *c, hark_ctx_tx_fn fn, vo
 HARK_API HARK_MUST hark_err hark_ctx_defer(hark_ctx *c);
 HARK_API void hark_ctx_resume(hark_ctx *c, hark_err err);
 
-/* Gives a context back like hark_ctx_resume, but goes on instead of replying: for middleware that waits
- * for something before it lets a request through. `fn` is called in the place of the middleware that
- * deferred, with all that a middleware may do: hark_ctx_next, a reply, an error, deferring again. NULL
- * goes on with what follows. The middlewares before it have returned already: an error that `fn`
- * returns becomes the problem document. `fn` is not called when the request has ended
- * meanwhile (the client is gone, hark_timeout has answered, the app was stopped): let go what was
- * taken in hark_ctx_on_done.
+/* Gives a context back like hark_ctx_resume, but goes on instead of replying: for middleware that
+ * waits for something before it lets a request through. `fn` is called in the place of the
+ * middleware that deferred, with all that a middleware may do: hark_ctx_next, a reply, an error,
+ * deferring again. NULL goes on with what follows. The middlewares before it have returned already:
+ * an error that `fn` returns becomes the problem document. `fn` is not called when the request has
+ * ended meanwhile (the client is gone, hark_timeout has answered, the app was stopped): let go what
+ * was taken in hark_ctx_on_done.
  * Ownership: the context goes back; take ud from hark_ctx_alloc.
  * Threads: any; fn is called on the request's loop, for a blocking route by a worker.
  * Blocks: no.
@@ -563,16 +564,16 @@ typedef struct hark_idempotency_opts {
     size_t max_bytes;   /* of a reply; a larger one is an error; default 1 MiB */
 } hark_idempotency_opts;
 
-/* Makes POST and PATCH requests that carry a key (1 to 255 printable characters) safe to repeat. The
- * reply to the first one is stored, by hark_ctx_transact in the same commit as its rows and events, else
- * before it is sent; a repeat of method, path and key by the same Authorization gets the same status,
- * headers and bytes with "Idempotent-Replay: true". Another body, content type or query under the same
- * key gets 422, a request whose first one still runs 409 (a crash frees it). Not stored is a reply of 500
- * or more, one of 400 or more with Retry-After, and what middleware behind this one answers in the
- * handler's place; files cannot be, which is an error. A handler that publishes with a key outside of
- * hark_ctx_transact gets an error that names the route. Needs a bus with transactions: hark_app_use
- * refuses others. Clients that are told apart by something else than Authorization (a cookie) share keys:
- * make these of many random characters.
+/* Makes POST and PATCH requests that carry a key (1 to 255 printable characters) safe to repeat.
+ * The reply to the first one is stored, by hark_ctx_transact in the same commit as its rows and
+ * events, else before it is sent; a repeat of method, path and key by the same Authorization gets
+ * the same status, headers and bytes with "Idempotent-Replay: true". Another body, content type or
+ * query under the same key gets 422, a request whose first one still runs 409 (a crash frees it).
+ * Not stored is a reply of 500 or more, one of 400 or more with Retry-After, and what middleware
+ * behind this one answers in the handler's place; files cannot be, which is an error. A handler
+ * that publishes with a key outside of hark_ctx_transact gets an error that names the route. Needs
+ * a bus with transactions: hark_app_use refuses others. Clients that are told apart by something
+ * else than Authorization (a cookie) share keys: make these of many random characters.
  * Ownership: copies the options.
  * Threads: any.
  * Blocks: no.
@@ -586,11 +587,11 @@ typedef struct hark_wait_opts {
 
 /* Lets clients read what they wrote. With or without this middleware, every reply of a request that
  * published says in "Hark-Seq" the cursor of its last event. A later request may say
- * "Hark-Wait: consumer=NAME; seq=CURSOR; max=200ms" (default 1 s): it is handled when that consumer has
- * settled that event, or does not match it; meanwhile it holds neither the loop nor a worker. It
- * gets 409 with `consumer`, `lag` and `seq` when the time is up, 424 with `consumer` and
- * `dead_letter`, its id, when it was dead-lettered, 400 for a header that cannot be read, 404 for an
- * unknown consumer, 410 for a cursor of another log.
+ * "Hark-Wait: consumer=NAME; seq=CURSOR; max=200ms" (default 1 s): it is handled when that consumer
+ * has settled that event, or does not match it; meanwhile it holds neither the loop nor a worker.
+ * It gets 409 with `consumer`, `lag` and `seq` when the time is up, 424 with `consumer` and
+ * `dead_letter`, its id, when it was dead-lettered, 400 for a header that cannot be read, 404 for
+ * an unknown consumer, 410 for a cursor of another log.
  * Ownership: copies the options.
  * Threads: any.
  * Blocks: no.

@@ -267,9 +267,9 @@ HARK_API void hark_json_free(const hark_json_table *table, void *from);
  * depth and memory; U+0000 in strings; the bytes of a char array (it says characters); doubles
  * beyond their range; the length of a month, the place of a leap second and the bounds of a time;
  * a number of bytes between two multiples of three; the bounds of decimals as text, and their
- * digits when there is an exponent; the digits of decimals as numbers (validators that divide doubles
- * hold that 4.35 is no multiple of 0.01). Where one looks at bounds more closely than a double, it may
- * refuse more.
+ * digits when there is an exponent; the digits of decimals as numbers (validators that divide
+ * doubles hold that 4.35 is no multiple of 0.01). Where one looks at bounds more closely than a
+ * double, it may refuse more.
  * Ownership: *ret is the caller's, NUL-terminated, to be freed with free.
  * Threads: any.
  * Blocks: no.

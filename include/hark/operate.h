@@ -222,7 +222,8 @@ HARK_API HARK_MUST hark_err hark_dead_letter_get(hark_bus *bus, uint64_t id, har
  * Threads: any that may block.
  * Blocks: until committed.
  * Errors: HARK_ENOTFOUND, HARK_ECONFLICT (redriven already), HARK_EAGAIN (the consumer was reset and
- * will come to the event by itself; or a transaction has settled the event this moment), HARK_ECLOSED, HARK_EWRONGTHREAD, and the store's. */
+ * will come to the event by itself; or a transaction has settled the event this moment),
+ * HARK_ECLOSED, HARK_EWRONGTHREAD, and the store's. */
 HARK_API HARK_MUST hark_err hark_redrive(hark_bus *bus, uint64_t id, hark_errinfo *ei);
 
 /* Redrives all that the filter finds when it is called (redriven ones are passed over; what dies again
@@ -264,9 +265,9 @@ typedef struct hark_replay_opts {
     int64_t rate;           /* events a second; 0 = as fast as it goes; also of one gone on with */
     int64_t dry_run;        /* not 0: only count; the handler may be NULL */
     void (*free_ud)(void *ud); /* called once after the last call of the handler */
-    int64_t
-        dataversion; /* HARK_VERSION_NEWEST (what is newer comes as it is), HARK_VERSION_STORED, or a
-                            version; what no upcaster can bring there counts as rejected */
+    /* HARK_VERSION_NEWEST (what is newer comes as it is), HARK_VERSION_STORED, or a version; what no
+     * upcaster can bring there counts as rejected. */
+    int64_t dataversion;
 } hark_replay_opts;
 
 typedef struct hark_replay_info {

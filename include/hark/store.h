@@ -338,15 +338,15 @@ typedef struct hark_store_slot {
     uint64_t check; /* hk_hash of the bytes before `address` */
 } hark_store_slot;
 
-/* ---- versions ----------------------------------------------------------------------------------- */
+/* ---- versions -------------------------------------------------------------------------------- */
 
 /* What there is of one version of one type. The string is borrowed for the call. */
 typedef struct hark_store_version {
     const char *type;
     int64_t version;
     uint64_t events, dead_letters, schedules;
-    int64_t first_ns,
-        last_ns; /* recorded times of the first and last one ever appended; 0 = none was */
+    /* Recorded times of the first and last one ever appended; 0 = none was. */
+    int64_t first_ns, last_ns;
 } hark_store_version;
 typedef bool (*hark_store_version_fn)(void *ud, const hark_store_version *v);
 
@@ -446,9 +446,9 @@ typedef struct hark_store_ops {
      * commit. */
     hark_err (*versions)(hark_store *s, hark_store_version_fn fn, void *ud, hark_errinfo *ei);
 
-    /* W: settles a delivery within a group: from its commit on, it counts as settled when the consumer is
-     * loaded, whatever rows and floor say. A save that puts a row for it, collected before the core
-     * knew, changes nothing of that; a later one tells the same, and drops it.
+    /* W: settles a delivery within a group: from its commit on, it counts as settled when the
+     * consumer is loaded, whatever rows and floor say. A save that puts a row for it, collected
+     * before the core knew, changes nothing of that; a later one tells the same, and drops it.
      * HARK_ESTALE: consumer and generation are not there any more. NULL where tx_begin is. */
     hark_err (*ack)(hark_store *s, uint64_t consumer, uint64_t generation, uint64_t sequence,
                     hark_errinfo *ei);
@@ -457,10 +457,10 @@ typedef struct hark_store_ops {
      * (HARK_ENOTSUP). Between tx_begin and tx_end come tx_run, tx_native, append, ack, keep, kept.
      * `until` (mono ns): statements of the program's are interrupted then.
      * tx_end: with `keep` its part stays in the group, HARK_OK; otherwise, or when it cannot stay
-     * (statements left open, deferred foreign keys broken, the log's tables referred to), it is undone and
-     * nothing else. But a closure may have undone the whole group: then *ret_gone, and the bus rolls
-     * back and begins anew. The error tells what the closure did; HARK_OK if `keep` is false and
-     * there is nothing to say. */
+     * (statements left open, deferred foreign keys broken, the log's tables referred to), it is
+     * undone and nothing else. But a closure may have undone the whole group: then *ret_gone, and
+     * the bus rolls back and begins anew. The error tells what the closure did; HARK_OK if `keep`
+     * is false and there is nothing to say. */
     hark_err (*tx_begin)(hark_store *s, int64_t until_ns, hark_errinfo *ei);
     hark_err (*tx_end)(hark_store *s, bool keep, bool *ret_gone, hark_errinfo *ei);
     /* fn NULL: rows are dropped. *ret_changes: rows changed; may be NULL. */

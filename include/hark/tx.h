@@ -15,8 +15,9 @@
  *
  * Refused with HARK_EDENIED: BEGIN, COMMIT, ROLLBACK, SAVEPOINT, PRAGMA, ATTACH, DETACH, VACUUM,
  * temporary tables, and the log's own tables, whose names begin with "hark_". Foreign keys are
- * enforced. In triggers and views SQLite refuses functions that it does not hold to be innocuous; in older
- * versions that is so of the JSON functions. Stores without transactions (`memory:`) give HARK_ENOTSUP.
+ * enforced. In triggers and views SQLite refuses functions that it does not hold to be innocuous;
+ * in older versions that is so of the JSON functions. Stores without transactions (`memory:`) give
+ * HARK_ENOTSUP.
  */
 #ifndef HARK_TX_H
 #define HARK_TX_H
@@ -96,8 +97,8 @@ typedef struct hark_row {
 /* Called for each row; false = no more of them. Everything is borrowed for the call. */
 typedef bool (*hark_row_fn)(const hark_row *row, void *ud);
 
-/* A column as the type wanted. int and real take both kinds of numbers and 0 for all else (a number in
- * text is for SQL's CAST); text is NULL when the column is no text; blob takes text, too.
+/* A column as the type wanted. int and real take both kinds of numbers and 0 for all else (a number
+ * in text is for SQL's CAST); text is NULL when the column is no text; blob takes text, too.
  * Ownership: borrowed from the row.
  * Threads: where the row is.
  * Blocks: no.
@@ -123,8 +124,8 @@ typedef struct hark_tx_opts {
 } hark_tx_opts;
 
 /* Runs a closure and commits it. *ret (may be NULL) is the receipt of the event that it published
- * last; all zero but the durability when it published none. After HARK_EVERSION it has, as has the receipt
- * of the event that was refused, the version that the subject is at.
+ * last; all zero but the durability when it published none. After HARK_EVERSION it has, as has the
+ * receipt of the event that was refused, the version that the subject is at.
  * Ownership: none; opts may be NULL.
  * Threads: any that may block; handlers too.
  * Blocks: until it is committed.
@@ -145,14 +146,14 @@ typedef void (*hark_transacted_fn)(hark_err err, const hark_receipt *last, const
  * Threads: any.
  * Blocks: no; a full queue gives HARK_EAGAIN.
  * Errors: HARK_EAGAIN, HARK_EINVAL, HARK_ENOTSUP, HARK_EDURABILITY, HARK_ECLOSED, HARK_EREADONLY,
- * HARK_ENOMEM. */
+ * HARK_ENOMEM; HARK_EWRONGTHREAD inside a closure. */
 HARK_API HARK_MUST hark_err hark_transact_async(hark_bus *bus, hark_tx_fn fn,
                                                 hark_transacted_fn done, void *ud,
                                                 const hark_tx_opts *opts, hark_errinfo *ei);
 
 /* Runs a closure and acks a consumer's delivery in the same commit: what it wrote is there exactly
- * once, whatever crashes and comes again. After HARK_OK the delivery is settled: return HARK_ACK (what
- * is returned does not matter then). After an error nothing has changed: answer HARK_RETRY or
+ * once, whatever crashes and comes again. After HARK_OK the delivery is settled: return HARK_ACK
+ * (what is returned does not matter then). After an error nothing has changed: answer HARK_RETRY or
  * HARK_REJECT; the text of the error is kept with the attempt. Events are stamped as by
  * hark_delivery_publish. For a live subscription there is nothing to ack.
  * Ownership: none; the delivery stays with whoever holds it.
@@ -165,9 +166,9 @@ HARK_API HARK_MUST hark_err hark_delivery_transact(hark_delivery *d, hark_tx_fn 
 
 /* ---- inside a closure ------------------------------------------------------------------------ */
 
-/* Runs one statement that gives no rows (rows that it gives are dropped); `?` stand for the arguments.
- * An error undoes this statement; the closure may go on or return it. hark_tx_changes: rows that the
- * last one inserted, changed or deleted.
+/* Runs one statement that gives no rows (rows that it gives are dropped); `?` stand for the
+ * arguments. An error undoes this statement; the closure may go on or return it. hark_tx_changes:
+ * rows that the last one inserted, changed or deleted.
  * Ownership: arguments are borrowed for the call.
  * Threads: the closure's.
  * Blocks: on the store.
@@ -192,8 +193,8 @@ HARK_API HARK_MUST hark_err hark_tx_query(hark_tx *tx, const char *sql, const ha
  * Ownership: the spec is copied.
  * Threads: the closure's.
  * Blocks: no.
- * Errors: as hark_publish_async; more than 4096 events are HARK_ETOOBIG. A conflict (HARK_ECONFLICT,
- * HARK_EVERSION) shows when it is appended, and undoes the transaction. */
+ * Errors: as hark_publish_async; more than 4096 events are HARK_ETOOBIG. A conflict
+ * (HARK_ECONFLICT, HARK_EVERSION) shows when it is appended, and undoes the transaction. */
 HARK_API HARK_MUST hark_err hark_tx_publish(hark_tx *tx, const hark_event_spec *spec,
                                             hark_receipt *ret);
 
@@ -206,8 +207,8 @@ HARK_API HARK_MUST hark_err hark_tx_publish_json(hark_tx *tx, const hark_event_s
                                                  const hark_json_table *table, const void *from,
                                                  hark_receipt *ret);
 
-/* Gives what is published after it these correlationid and causationid, unless the spec has its own or
- * the delivery gives them. NULL: none.
+/* Gives what is published after it these correlationid and causationid, unless the spec has its own;
+ * they also go before those that a delivery gives. NULL: as without this call.
  * Ownership: borrowed until the closure returns.
  * Threads: the closure's.
  * Blocks: no.
@@ -219,8 +220,8 @@ HARK_API void hark_tx_stamp(hark_tx *tx, const char *correlationid, const char *
  * error undoes the transaction. */
 typedef hark_err (*hark_tx_then_fn)(hark_tx *tx, const hark_receipt *last, void *ud);
 
-/* Says what is to be done when the closure has returned HARK_OK and its events are appended; the last
- * call of a run counts.
+/* Says what is to be done when the closure has returned HARK_OK and its events are appended; the
+ * last call of a run counts.
  * Ownership: ud must stay until the transaction is done; `last` is borrowed.
  * Threads: the closure's.
  * Blocks: no.
@@ -237,11 +238,11 @@ HARK_API HARK_MUST hark_err hark_tx_fail(hark_tx *tx, hark_err err, const char *
     HARK_PRINTF(3, 4);
 HARK_API const char *hark_tx_error(const hark_tx *tx);
 
-/* The bus; and the store's own handle, a `sqlite3 *` on sqlite:, for what the functions above cannot
- * do. Statements that are made with it are finalized before the closure returns. The same is denied
- * as in hark_tx_exec; an authorizer, hooks and progress handlers are the library's: leave them alone. What a
- * function or virtual table of yours reports as an error of the file (SQLITE_CORRUPT, SQLITE_READONLY) is
- * believed, and ends writing.
+/* The bus; and the store's own handle, a `sqlite3 *` on sqlite:, for what the functions above
+ * cannot do. Statements that are made with it are finalized before the closure returns. The same is
+ * denied as in hark_tx_exec; an authorizer, hooks and progress handlers are the library's: leave
+ * them alone. What a function or virtual table of yours reports as an error of the file
+ * (SQLITE_CORRUPT, SQLITE_READONLY) is believed, and ends writing.
  * Ownership: borrowed for the closure.
  * Threads: the closure's.
  * Blocks: no.
@@ -249,8 +250,8 @@ HARK_API const char *hark_tx_error(const hark_tx *tx);
 HARK_API hark_bus *hark_tx_bus(const hark_tx *tx);
 HARK_API void *hark_tx_native(hark_tx *tx);
 
-/* A value kept under a key for some time, with the transaction: what a repeated request or message is
- * known by. hark_tx_kept copies it out.
+/* A value kept under a key for some time, with the transaction: what a repeated request or message
+ * is known by. hark_tx_kept copies it out.
  * Ownership: keep copies; *ret of kept is malloc'ed with a NUL behind: free() it.
  * Threads: the closure's.
  * Blocks: on the store.
@@ -262,13 +263,13 @@ HARK_API HARK_MUST hark_err hark_tx_kept(hark_tx *tx, const char *key, void **re
 
 /* ---- reading beside the log ------------------------------------------------------------------ */
 
-/* Runs one reading statement on a read-only connection from a pool, beside the writer: it sees what is
- * committed. Writing is HARK_EDENIED, and so are the log's own tables.
+/* Runs one reading statement on a read-only connection from a pool, beside the writer: it sees what
+ * is committed. Writing is HARK_EDENIED, and so are the log's own tables.
  * Ownership: arguments are borrowed for the call, rows for fn's.
  * Threads: any that may block; not closures (hark_tx_query is for those).
  * Blocks: on the store, and fn; long queries keep the write-ahead log from being reused.
- * Errors: HARK_ENOTSUP, HARK_ESQL, HARK_EDENIED, HARK_EINVAL, HARK_EWRONGTHREAD, HARK_ECLOSED, and the
- * store's. */
+ * Errors: HARK_ENOTSUP, HARK_ESQL, HARK_EDENIED, HARK_EINVAL, HARK_EWRONGTHREAD, HARK_ECLOSED, and
+ * the store's. */
 HARK_API HARK_MUST hark_err hark_query(hark_bus *bus, const char *sql, const hark_value *args,
                                        size_t n, hark_row_fn fn, void *ud, hark_errinfo *ei);
 

@@ -124,7 +124,8 @@ typedef enum hk_time_fault {
     HK_TIME_FINE,   /* more than nine fraction digits */
     HK_TIME_RANGE   /* 64 bits of nanoseconds do not hold it */
 } hk_time_fault;
-/* The same for all times that 64 bits hold, and without cutting; sets *ret_wall_ns when it is OK. */
+/* The same for all times that 64 bits hold, and without cutting; sets *ret_wall_ns when it is
+ * OK. */
 hk_time_fault hk_rfc3339_parse_exact(const char *s, size_t len, int64_t *ret_wall_ns);
 
 /* ---- UUID version 7 (RFC 9562 section 5.7, method 3), monotonic in a process ---------------- */

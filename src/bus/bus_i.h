@@ -1,8 +1,8 @@
 /* bus_i.h: the inside of a bus, a room at a time: bus.c (life), publish.c, insist.c (publishing with
  * retries), schedule.c, writer.c, group.c, dispatch.c, live.c, consumer.c, sub.c, delivery.c, read.c,
  * watch.c (timeouts), letters.c (dead letters), admin.c (pause, reset), replay.c, retain.c, why.c,
- * stats.c, settled.c, tx.c, guard.c (in-flight slots and crashes). Who owns what, and the order of locks, is in
- * docs/locking.md. */
+ * stats.c, settled.c, tx.c, guard.c (in-flight slots and crashes). Who owns what, and the order of
+ * locks, is in docs/locking.md. */
 #ifndef HK_BUS_I_H
 #define HK_BUS_I_H
 
@@ -293,7 +293,7 @@ struct hark_bus {
     hk_settled settled;
     hk_mark watching; /* 1 = watch.c has its thread */
     hk_gate watch;
-    pthread_mutex_t lock; /* subscriptions, threads, drain; the three pointers above */
+    pthread_mutex_t lock; /* subscriptions, threads, drain; the pointers above */
     pthread_cond_t changed;
     hark_sub *subs;
     hk_mark subs_generation;
@@ -353,8 +353,8 @@ hark_err hk_publish_item(hark_bus *bus, const hark_event_spec *spec, unsigned fl
                          hark_store_append *ret, hark_errinfo *ei);
 void hk_publish_receipt(hark_bus *bus, const hark_store_append *a, const char *id,
                         hark_receipt *ret);
-/* The event of a spec, checked against the bus's limits. hk_publish_make: and against what its type is
- * registered with; not for what was taken on before (schedules), or is the library's own. */
+/* The event of a spec, checked against the bus's limits. hk_publish_make: and against what its type
+ * is registered with; not for what was taken on before (schedules), or is the library's own. */
 hark_err hk_publish_event(hark_bus *bus, const hark_event_spec *spec, unsigned refs, size_t extra,
                           hark_event **ret, hark_errinfo *ei);
 hark_err hk_publish_make(hark_bus *bus, const hark_event_spec *spec, unsigned refs, size_t extra,
@@ -453,7 +453,8 @@ hark_err hk_consumer_thread(hark_sub *s); /* one more; it has been counted */
 hark_err hk_consumer_next(hark_sub *s, int64_t timeout_ns, hark_delivery **ret);
 /* Of a delivery that is settled already: only gives back what it holds. */
 hark_err hk_consumer_settle(hark_delivery *d, hark_verdict verdict);
-/* A transaction that acks it: it does not time out until the end is told. `committed`: it is settled. */
+/* A transaction that acks it: it does not time out until the end is told. `committed`: it is
+ * settled. */
 hark_err hk_consumer_seal(hark_delivery *d, hark_errinfo *ei);
 void hk_consumer_unseal(hark_delivery *d, bool committed);
 hark_err hk_consumer_extend(hark_delivery *d, int64_t ms);
@@ -552,7 +553,8 @@ void hk_guard_thread_end(void);
 void hk_slot_begin(hark_store_slot *slot, uint64_t consumer, uint64_t generation, uint64_t seq,
                    int64_t attempt, int64_t now_wall);
 void hk_slot_end(hark_store_slot *slot);
-/* The slot of the delivery whose handler runs on this thread; NULL = none. Returns the one before. */
+/* The slot of the delivery whose handler runs on this thread; NULL = none. Returns the one
+ * before. */
 hark_store_slot *hk_guard_enter(hark_store_slot *slot);
 hark_store_slot *hk_guard_in_hand(void); /* this thread's; NULL = none */
 void hk_guard_leave(void);

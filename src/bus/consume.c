@@ -280,7 +280,8 @@ static hark_err next(hark_sub *s, int64_t timeout_ns, hark_delivery *d)
     }
 }
 
-/* The thread may be one that handles another delivery. */
+/* The thread may be one that handles another delivery: its slot is put back. False: what was pulled
+ * is not for the handler, and is settled. */
 static bool fit_pulled(hark_delivery *d)
 {
     hark_store_slot *before = hk_guard_enter(d->slot);
@@ -297,10 +298,14 @@ hark_err hk_consumer_next(hark_sub *s, int64_t timeout_ns, hark_delivery **ret)
     if (!d)
         return HARK_ENOMEM;
     int64_t deadline = timeout_ns < 0 ? 0 : hk_mono_ns() + timeout_ns, left = timeout_ns;
-    hark_err err;
-    while (!(err = next(s, left, d)) && !fit_pulled(d))
-        if (timeout_ns >= 0 && (left = deadline - hk_mono_ns()) < 0)
+    hark_err err = next(s, left, d);
+    while (!err && !fit_pulled(d)) {
+        if (timeout_ns >= 0)
+            left = deadline - hk_mono_ns();
+        if (timeout_ns >= 0 && left < 0)
             left = 0;
+        err = next(s, left, d);
+    }
     if (err)
         free(d);
     else

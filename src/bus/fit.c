@@ -1,7 +1,7 @@
-/* fit.c: a consumer's events in the version that it reads. What can be told from what is known alone
- * (an event is newer, or nothing leads to the version wanted) is settled under the consumer's lock
- * before the event is handed out. Upcasters are the program's code: they run outside of it, as the
- * handler does, on the record of the same attempt. The core keeps the event as it is stored. */
+/* fit.c: a consumer's events in the version that it reads. What can be told from what is known
+ * alone (an event is newer, or nothing leads to the version wanted) is settled under the consumer's
+ * lock before the event is handed out. Upcasters are the program's code: they run outside of it, as
+ * the handler does, on the record of the same attempt. The core keeps the event as it is stored. */
 #include "bus/bus_i.h"
 #include "bus/versions_i.h"
 

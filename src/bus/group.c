@@ -105,7 +105,7 @@ static void begin_again(hark_bus *bus, group *g)
         bus->ops->rollback(bus->store);
         g->err = bus->ops->begin(bus->store, &g->ei);
     } while (!g->err && put_all(bus, g));
-    /* nothing held them to what they published the first time */
+    /* closures may publish more than they did the first time */
     if (!g->err && !reserve_fresh(&bus->writer, g->events))
         g->err = hk_fail(&g->ei, HARK_ENOMEM, "no memory for a group of %zu events", g->events);
 }
@@ -274,32 +274,36 @@ static void failed(hark_bus *bus, const group *g)
     hk_mark_set(&bus->writer.last_failed_ns, (uint64_t)hk_wall_ns());
     bus->writer.retry_at_ns =
         hk_mono_ns() + (class == HARK_CLASS_TRANSIENT ? 100000000 : 1000000000);
-    hk_log(HK_WARN, "a group of %zu events was not committed: %s", g->events,
+    hk_log(HK_WARN, "a group of %zu events and transactions was not committed: %s", g->queued,
            hk_err_says(g->err, &g->ei));
     if (class == HARK_CLASS_FATAL || class == HARK_CLASS_UNKNOWN)
         hk_mark_set(&bus->read_only, 1);
+}
+
+/* Of a group that could not be begun: its members must hear of it. */
+static void take_all(hark_bus *bus, group *g)
+{
+    for (hk_work *work; (work = hk_list_shift(&bus->writer.backlog));) {
+        hk_request *r = (hk_request *)(void *)work;
+        r->err = HARK_OK;
+        g->queued += r->queued;
+        g->bytes += r->bytes;
+        hk_list_append(&g->publishes, work);
+    }
+    for (hk_work *work; (work = hk_list_shift(&bus->writer.jobs));) {
+        ((hk_job *)(void *)work)->err = HARK_OK;
+        hk_list_append(&g->jobs, work);
+    }
 }
 
 void hk_group(hark_bus *bus)
 {
     group g = {0};
     size_t most = bus->opts.group_events + 4096; /* the last batch may go over */
-    bool began = false;
     g.err = reserve_fresh(&bus->writer, most) ? bus->ops->begin(bus->store, &g.ei) : HARK_ENOMEM;
-    began = !g.err; /* of the first attempt; rollback is safe when a later one failed */
-    if (g.err) {    /* take members all the same: they must hear of it */
-        for (hk_work *work; (work = hk_list_shift(&bus->writer.backlog));) {
-            hk_request *r = (hk_request *)(void *)work;
-            r->err = HARK_OK;
-            g.queued += r->queued;
-            g.bytes += r->bytes;
-            hk_list_append(&g.publishes, work);
-        }
-        for (hk_work *work; (work = hk_list_shift(&bus->writer.jobs));) {
-            ((hk_job *)(void *)work)->err = HARK_OK;
-            hk_list_append(&g.jobs, work);
-        }
-    }
+    bool began = !g.err; /* begin_again may fail to: rolling back is safe then, too */
+    if (g.err)
+        take_all(bus, &g);
     add_publishes(bus, &g);
     add_jobs(bus, &g);
     if (hk_mono_ns() >= bus->writer.retry_at_ns)

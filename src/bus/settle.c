@@ -1,5 +1,5 @@
-/* settle.c: how an attempt ends: by an answer, by its transaction, by time. Whoever answers late, or after a
- * reset, changes nothing. */
+/* settle.c: how an attempt ends: by an answer, by its transaction, by time. Whoever answers late,
+ * or after a reset, changes nothing. */
 #include "bus/bus_i.h"
 
 /* Under the lock. */
@@ -43,8 +43,8 @@ static hark_err settle(hk_consumer *c, hark_delivery *d, hark_verdict verdict)
     int64_t delay_ns = d->delay_ms < 0 ? -1 : hk_ms_to_ns(d->delay_ms);
     hk_now now = hk_now_get();
     hark_err err = is_stale(c, d) ? HARK_ESTALE : HARK_OK;
-    hk_consumer_give_slot(
-        c, d); /* first: a crash in between leaves the event as if it had not been started */
+    /* first: a crash in between leaves the event as if it had not been started */
+    hk_consumer_give_slot(c, d);
     if (!err && hk_mark_get(&c->sub->bus->gate) == HK_CLOSED) {
         hk_core_unstart(c->core, d->lease);
         err = HARK_ECLOSED;
@@ -75,11 +75,11 @@ hark_err hk_consumer_seal(hark_delivery *d, hark_errinfo *ei)
     pthread_mutex_lock(&c->lock);
     hark_err err = d->settled || is_stale(c, d) ? HARK_ESTALE : hk_core_seal(c->core, d->lease);
     pthread_mutex_unlock(&c->lock);
-    return err ? hk_fail(
-                     ei, err,
-                     "event %llu of consumer %s is settled, timed out or reset: nothing was done",
-                     (unsigned long long)d->seq, d->sub->name)
-               : err;
+    if (!err)
+        return HARK_OK;
+    return hk_fail(ei, err,
+                   "event %llu of consumer %s is settled, timed out or reset: nothing was done",
+                   (unsigned long long)d->seq, d->sub->name);
 }
 
 void hk_consumer_unseal(hark_delivery *d, bool committed)

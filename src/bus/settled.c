@@ -1,14 +1,15 @@
-/* settled.c: who waits until a consumer has settled an event. The waiters of a bus belong to one thread,
- * which is started with the first of them: it looks for each at how far the consumer is with its event
- * (settled_look.c), and sleeps until a consumer's state moves, a deadline passes or somebody comes. A
- * consumer's threads pay one load for a bus on which nobody waits (hk_settled_poke). */
+/* settled.c: who waits until a consumer has settled an event. The waiters of a bus belong to one
+ * thread, which is started with the first of them: it looks for each at how far the consumer is
+ * with its event (settled_look.c), and sleeps until a consumer's state moves, a deadline passes or
+ * somebody comes. A consumer's threads pay one load for a bus on which nobody waits
+ * (hk_settled_poke). */
 #include "bus/bus_i.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-/* After a look the thread rests REST times as long as it took, since looking takes the consumers' locks;
- * but nobody is to wait for that for long. */
+/* After a look the thread rests REST times as long as it took, since looking takes the consumers'
+ * locks; but nobody is to wait for that for long. */
 enum { REST = 4 };
 #define REST_MOST_NS (INT64_C(4) * 1000000)
 
@@ -232,7 +233,8 @@ static hark_err come(hark_bus *bus, hk_waiter *w)
     return err;
 }
 
-/* On a direct store a receipt may come a moment before the event can be read: a reader waits for that. */
+/* On a direct store a receipt may come a moment before the event can be read: a reader waits for
+ * that. */
 static bool in_log(hark_bus *bus, uint64_t seq)
 {
     if (seq <= hk_bus_visible(bus))

@@ -1,5 +1,5 @@
-/* settled_i.h: who waits until a consumer has settled an event (settled.c), and how far it is with that
- * one (settled_look.c). A part of bus_i.h. */
+/* settled_i.h: who waits until a consumer has settled an event (settled.c), and how far it is with
+ * that one (settled_look.c). A part of bus_i.h. */
 #ifndef HK_SETTLED_I_H
 #define HK_SETTLED_I_H
 
@@ -24,8 +24,8 @@ void hk_settled_init(hk_settled *m);
 void hk_settled_free(hk_settled *m);
 void hk_settled_stop(hark_bus *bus); /* all are told that it is closed; nobody comes any more */
 
-/* After a step of a core, without its lock. A waiter counts itself in before its consumer is looked at
- * under that lock: either that look saw the step, or this one sees the waiter. */
+/* After a step of a core, without its lock. A waiter counts itself in before its consumer is looked
+ * at under that lock: either that look saw the step, or this one sees the waiter. */
 static inline void hk_settled_poke(hk_settled *m)
 {
     if (HK_UNLIKELY(hk_count_get(&m->waiting)))

@@ -1,7 +1,7 @@
-/* settled_look.c: how far a consumer is with one event. Of one that is open here its core tells; of any
- * other what the store has committed, looked at now and then, since only this process can change it. A
- * dead letter counts from its commit on. Nothing here waits but for a job of the writer, where the list of
- * consumers does not tell enough. */
+/* settled_look.c: how far a consumer is with one event. Of one that is open here its core tells; of
+ * any other what the store has committed, looked at now and then, since only this process can
+ * change it. A dead letter counts from its commit on. Nothing here waits but for a job of the
+ * writer, where the list of consumers does not tell enough. */
 #include "bus/bus_i.h"
 
 #include <string.h>
@@ -93,8 +93,8 @@ static bool is_dead(hk_sought *x, uint64_t letter)
                            x->consumer, (unsigned long long)x->seq, (unsigned long long)letter));
 }
 
-/* What a stage means. The letters are looked at after the stage: a redrive marks the letter first and
- * tells the core then, so what is about to come again is not taken for settled. */
+/* What a stage means. The letters are looked at after the stage: a redrive marks the letter first
+ * and tells the core then, so what is about to come again is not taken for settled. */
 static bool weigh(hark_bus *bus, hk_sought *x, const char *pattern, hk_stage stage, uint64_t floor)
 {
     hark_err err = HARK_OK;
@@ -140,7 +140,7 @@ static bool look_open(hk_settled_round *r, hk_sought *x)
 
 /* ---- not open here --------------------------------------------------------------------------- */
 
-/* A consumer as it is listed; what of it tells that its state is another one. */
+/* A consumer as the store lists it; `state` has the figures that tell whether it has moved. */
 typedef struct listed {
     const char *name;
     bool found;
@@ -206,7 +206,7 @@ static bool look_listed(hark_bus *bus, hk_sought *x, const listed *l)
         return over(x, err);
     hk_stage stage = stage_of(&s, x->seq);
     if (stage == HK_STAGE_DEAD)
-        x->again = 0;
+        x->again = 0; /* its letters are looked at now */
     bool is_over = weigh(bus, x, s.ret_pattern, stage, l->floor);
     hark_store_consumer_clear(&s);
     return is_over;

@@ -1,7 +1,7 @@
 /* tx.c: transactions. A closure travels to the writer as a publish does, and keeps its turn among
- * publishes; the group runs it as a part of its own (group.c). What it publishes is made when it asks for
- * it and appended when it has returned. It may be run again, so a run begins by dropping what the one
- * before has left. */
+ * publishes; the group runs it as a part of its own (group.c). What it publishes is made when it
+ * asks for it and appended when it has returned. It may be run again, so a run begins by dropping
+ * what the one before has left. */
 #include "bus/bus_i.h"
 #include "bus/versions_i.h"
 
@@ -161,8 +161,8 @@ static hark_err check_key(hark_tx *tx, const char *key)
                    KEY_MAX);
 }
 
-/* The wall clock as it was when the bus was opened, and the monotonic one from then on: whoever sets the
- * clock does not make all keys expire. */
+/* The wall clock as it was when the bus was opened, and the monotonic one from then on: whoever
+ * sets the clock does not make all keys expire. */
 static int64_t steady_wall(const hark_bus *bus)
 {
     return bus->opened_wall + (hk_mono_ns() - bus->opened_mono);
@@ -323,6 +323,8 @@ void hk_tx_done(hark_tx *tx, hark_err err)
     if (err && tx->ei.err != err)
         (void)hk_fail(&tx->ei, err, "%s", hark_err_text(err));
     if (tx->done) {
+        if (!err)
+            tx->ei = (hark_errinfo){0}; /* of a failure that the closure went on after */
         tx->done(err, err && err != HARK_EVERSION ? NULL : &last, &tx->ei, tx->ud);
         tx_free(tx);
         return;

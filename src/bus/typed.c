@@ -1,5 +1,5 @@
-/* typed.c: events whose data is JSON of a field table: publishing structs, reading events into them,
- * and the check of what is published of a registered type. */
+/* typed.c: events whose data is JSON of a field table: publishing structs, reading events into
+ * them, and the check of what is published of a registered type. */
 #include "bus/bus_i.h"
 #include "bus/versions_i.h"
 
@@ -74,7 +74,7 @@ hark_err hark_delivery_bind(hark_delivery *d, const hark_json_table *table, void
     return err;
 }
 
-/* ---- the check of registered types ------------------------------------------------------------ */
+/* ---- the check of registered types ----------------------------------------------------------- */
 
 /* "1, 2, 3" */
 static void list_versions(const hk_known *k, char *ret, size_t size)

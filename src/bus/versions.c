@@ -1,12 +1,13 @@
-/* versions.c: which version of an event's data is handed out: adding upcasters and types, running the
- * steps that lead to the version wanted, and the version gate. What is known and which steps lead
- * where is src/event/upcast.c's. The bus holds what is known as one pointer, which is set under its
- * lock and read without; what it pointed to before lives on with the bus. */
+/* versions.c: which version of an event's data is handed out: adding upcasters and types, running
+ * the steps that lead to the version wanted, and the version gate. What is known and which steps
+ * lead where is src/event/upcast.c's. The bus holds what is known as one pointer, which is set
+ * under its lock and read without; what it pointed to before lives on with the bus. */
 #include "bus/bus_i.h"
 #include "bus/versions_i.h"
 
 #include <hark/versions.h>
 
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

@@ -1,5 +1,5 @@
-/* versions_i.h: which version of an event's data is handed out, and what may be published: versions.c,
- * fit.c (consumers), typed.c (registered types). */
+/* versions_i.h: which version of an event's data is handed out, and what may be published:
+ * versions.c, fit.c (consumers), typed.c (registered types). */
 #ifndef HK_VERSIONS_I_H
 #define HK_VERSIONS_I_H
 
@@ -14,15 +14,17 @@ static inline bool hk_upcast_matters(hark_bus *bus, int64_t wanted)
 hark_err hk_upcast_opt_check(const char *opts, int64_t wanted, hark_errinfo *ei);
 /* What is known of an event's type; NULL = nothing. It lives as long as the bus. */
 const hk_known *hk_upcast_known(hark_bus *bus, const hark_event *e);
-/* What has to be done to hand it out; as hk_known_plan, with its type and version before the text. */
+/* What has to be done to hand it out; as hk_known_plan, with its type and version before the
+ * text. */
 hk_fit hk_upcast_plan(hark_bus *bus, const hark_event *e, int64_t wanted, hk_upcast_path *ret,
                       hark_errinfo *ei);
-/* And does it, without any lock: *e, a reference, is replaced when upcasters run. HK_FIT_NONE: ei->err
- * is HARK_EUPCAST, or HARK_ENOMEM, which may pass. */
+/* And does it, without any lock: *e, a reference, is replaced when upcasters run. HK_FIT_NONE:
+ * ei->err is HARK_EUPCAST, or HARK_ENOMEM, which may pass. */
 hk_fit hk_upcast_event(hark_bus *bus, hark_event **e, int64_t wanted, hark_errinfo *ei);
 void hk_upcast_free(hark_bus *bus);
 
-/* typed.c: the spec with a struct as its data, which *ret_json owns: free() it, also after an error. */
+/* typed.c: the spec with a struct as its data, which *ret_json owns: free() it, also after an
+ * error. */
 hark_err hk_spec_with_json(const hark_event_spec *given, const hark_json_table *table,
                            const void *from, hark_event_spec *ret, char **ret_json,
                            hark_errinfo *ei);

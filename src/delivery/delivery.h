@@ -112,19 +112,19 @@ void hk_core_discarded(hk_core *c, uint64_t seq, const char *key);
 
 /* A handler's transaction. seal: the attempt does not time out while its commit is under way;
  * HARK_ESTALE, also when it is sealed already: two commits would be two effects. unseal: it does
- * again, when its time had been, or at once. acked: it was committed with hark_store_ops.ack: settled,
- * and the row that tells so goes with the next save. A save that is collected before `acked`, in the
- * same group or a later one, still holds the item as open and may put its row: the store keeps the
- * row of an ack against that. The core knows no generations: for a lease of before a reset the
- * caller calls none of the three. */
+ * again, when its time had been, or at once. acked: it was committed with hark_store_ops.ack:
+ * settled, and the row that tells so goes with the next save. A save that is collected before
+ * `acked`, in the same group or a later one, still holds the item as open and may put its row: the
+ * store keeps the row of an ack against that. The core knows no generations: for a lease of before
+ * a reset the caller calls none of the three. */
 hark_err hk_core_seal(hk_core *c, hk_lease lease);
 void hk_core_unseal(hk_core *c, hk_lease lease);
 hark_err hk_core_acked(hk_core *c, hk_lease lease);
 
-/* What could not be made ready for its handler. postpone: it waits in the ledger as for a retry, for
- * delay_ns (0 or more), and no attempt is counted or logged; nor does it take of a replay's rate.
- * bury (it has its payload): a dead letter at once, with this reason (static), which is the outcome
- * of the attempt, too. HARK_ESTALE: the lease has ended. */
+/* What could not be made ready for its handler. postpone: it waits in the ledger as for a retry,
+ * for delay_ns (0 or more), and no attempt is counted or logged; nor does it take of a replay's
+ * rate. bury (it has its payload): a dead letter at once, with this reason (static), which is the
+ * outcome of the attempt, too. HARK_ESTALE: the lease has ended. */
 hark_err hk_core_postpone(hk_core *c, hk_lease lease, int64_t delay_ns, const char *error,
                           hk_now now);
 hark_err hk_core_bury(hk_core *c, hk_lease lease, const char *reason, const char *error,

@@ -1,5 +1,5 @@
-/* index.c: items by sequence, in a chained hash table that doubles. Sequences are handed out one by one,
- * but a consumer may get every hundredth only, so their low bits alone would not spread. */
+/* index.c: items by sequence, in a chained hash table that doubles. Sequences are handed out one by
+ * one, but a consumer may get every hundredth only, so their low bits alone would not spread. */
 #include "delivery/delivery_i.h"
 
 #include <stdlib.h>

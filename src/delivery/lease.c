@@ -28,8 +28,8 @@ static void find_soonest(hk_core *c)
     }
 }
 
-/* It does not run before the bytes are there: a dead letter would have none. Nor while its commit is
- * under way: it may be settled already. */
+/* It does not run before the bytes are there: a dead letter would have none. Nor while its commit
+ * is under way: it may be settled already. */
 static void set_until(hk_core *c, hk_place *p, int64_t until)
 {
     int64_t old = p->until;

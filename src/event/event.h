@@ -93,8 +93,7 @@ static inline bool hk_type_separator(char c)
     return c == ':' || c == '.' || c == '/';
 }
 
-/* ---- versions of data: what the program knows of them (upcast.c)
- * ------------------------------------------------ */
+/* ---- versions of data: what the program knows of them (upcast.c) ----------------------------- */
 
 struct hark_upcast; /* <hark/versions.h> */
 
@@ -124,9 +123,10 @@ typedef struct hk_known {
     size_t n_shapes;
 } hk_known;
 
-/* What is known of all types; never changed: adding makes another one, which takes over the one that
- * it was made from (NULL = the first), so that readers of that one may go on. When adding fails, it is
- * as it was. Errors: those of hark_upcaster_add and hark_type_add that concern what is added. */
+/* What is known of all types; never changed: adding makes another one, which takes over the one
+ * that it was made from (NULL = the first), so that readers of that one may go on. When adding
+ * fails, it is as it was. Errors: those of hark_upcaster_add and hark_type_add that concern what is
+ * added. */
 typedef struct hk_chains hk_chains;
 hark_err hk_chains_add_step(hk_chains *v, const char *type, const hk_step *step, hk_chains **ret,
                             hark_errinfo *ei);

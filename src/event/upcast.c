@@ -213,8 +213,8 @@ static hark_err check_joins(const hk_known *k, const hk_step *s, hark_errinfo *e
                    k->type, (long long)begin, (long long)end, (long long)s->from, (long long)s->to);
 }
 
-/* A copy of what is known of a type (`k` NULL = nothing) with room for one more of each list; all in
- * one block. */
+/* A copy of what is known of a type (`k` NULL = nothing) with room for one more of each list; all
+ * in one block. */
 static hk_known *known_new(const hk_known *k, const char *type)
 {
     size_t len = strlen(type), steps = k ? k->n_steps : 0, shapes = k ? k->n_shapes : 0;

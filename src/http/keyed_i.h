@@ -1,5 +1,5 @@
-/* Transactions of requests, and what hark_idempotency has to do with them, with publishing and with a
- * reply on its way out. */
+/* Transactions of requests, and what hark_idempotency has to do with them, with publishing and with
+ * a reply on its way out. */
 #ifndef HK_KEYED_I_H
 #define HK_KEYED_I_H
 
@@ -15,10 +15,11 @@ hk_noted *hk_headers_note(hark_ctx *c); /* NULL: no memory */
 void hk_headers_back(hark_ctx *c, const hk_noted *was);
 bool hk_headers_noted(const hk_noted *was, const hk_out_header *h); /* it is as it was */
 
-/* Is this middleware hark_idempotency, and not for this app? (middleware/idempotency.c) */
+/* An error when this middleware is hark_idempotency and the app has no bus, or one without
+ * transactions (middleware/idempotency.c). */
 hark_err hk_keyed_check(hark_app *app, const hark_middleware *m, hark_errinfo *ei);
 
-/* Requests with `keyed` (middleware/idempotency_reply.c); storable: any with `whole`. */
+/* Of requests with `keyed`, the last one of all with `whole` (middleware/idempotency_reply.c). */
 hark_err hk_keyed_refuse(hark_ctx *c);            /* a publish outside of hark_ctx_transact */
 void hk_keyed_begin(hark_ctx *c);                 /* a run of the closure begins */
 hark_err hk_keyed_keep(hark_ctx *c, hark_tx *tx); /* stores the reply with the transaction */

@@ -130,7 +130,9 @@ hark_err hark_ctx_publish_json(hark_ctx *c, const hark_event_spec *spec,
     char *json = NULL;
     hark_err err = hk_opts_take(spec, &s, sizeof s, "hark_event_spec", &ei);
     if (!err && (s.json || s.data || s.data_len))
-        err = hk_fail(&ei, HARK_EINVAL, "the spec has data of its own beside the struct");
+        err = hk_fail(&ei, HARK_EINVAL,
+                      "the spec has data of its own; leave out .json and .data, the struct is "
+                      "the data");
     if (!err && !hark_media_is_json(s.datacontenttype))
         err = hk_fail(&ei, HARK_EINVAL, "datacontenttype is '%.80s', but the struct becomes JSON",
                       s.datacontenttype);

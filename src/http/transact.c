@@ -75,8 +75,8 @@ static hark_err run(hark_tx *tx, void *ud)
     forget(w);
     hark_tx_stamp(tx, w->request_id, w->request_id);
     hark_err err = w->fn(w->c, tx, w->ud);
-    if (err == HARK_EDENIED &&
-        w->c->detail_of != err) /* SQL that is, not what the client may not do */
+    /* SQL that is denied, not what the client may not do */
+    if (err == HARK_EDENIED && w->c->detail_of != err)
         return hark_tx_fail(tx, HARK_EINTERNAL, "%s", hark_tx_error(tx));
     return err ? err : judge(w, tx);
 }

@@ -13,7 +13,7 @@
 #test, test, set_up, tear_down, (void *)"memory"                                           \
     }
 
-/* "t 2: 1 event 1 dead". */
+/* "t 2: 1 stored 1 dead". */
 static bool say_version(void *ud, const hark_store_version *v)
 {
     text *t = ud;

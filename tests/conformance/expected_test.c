@@ -78,10 +78,15 @@ static void test_a_repeat_is_a_duplicate_whatever_it_expects(void **state)
     const hark_event_spec *spec = HARK_OPTS(hark_event_spec, .type = "order:changed", .id = "once",
                                             .subject = "o1", .expected_version = HARK_EXPECT_NONE);
     assert_ok(f, hark_publish_ei(f->bus, spec, NULL, &f->ei));
-    assert_ok(f, hark_publish_ei(f->bus, spec, &r, &f->ei));
-    assert_int_equal(r.duplicate, 1);
-    assert_u64(r.sequence, 1);
-    assert_u64(r.subject_version, 1);
+    for (int64_t expected = HARK_EXPECT_NONE; expected <= 2; expected++) {
+        hark_event_spec again = *spec;
+        again.expected_version = expected;
+        assert_ok(f, hark_publish_ei(f->bus, &again, &r, &f->ei));
+        assert_int_equal(r.duplicate, 1);
+        assert_u64(r.sequence, 1);
+        assert_u64(r.subject_version, 1);
+    }
+    assert_u64(publish(f, "next"), 2);
 }
 
 typedef struct told {

@@ -98,13 +98,13 @@ static void test_a_waiter_goes_on_when_the_event_is_settled_and_not_before(void 
     recorder_free(r);
 }
 
-/* Polling every 50 ms would need 25 ms on average; a busy machine may be late now and then. */
+/* Polling every 50 ms would be late as a rule; a busy machine is so now and then. */
 static void test_a_waiter_is_woken_and_does_not_poll(void **state)
 {
     enum { ROUNDS = 20, MOST_MS = 12 };
     fixture *f = *state;
     hark_sub *sub = pull(f, OPTS(.workers = 1));
-    int64_t took = 0;
+    int late = 0;
     for (int i = 0; i < ROUNDS; i++) {
         answer a, idle;
         hark_delivery *d;
@@ -116,10 +116,10 @@ static void test_a_waiter_is_woken_and_does_not_poll(void **state)
         int64_t began = hk_mono_ms();
         assert_ok(f, hark_settle(&d, NULL));
         expect(&a, HARK_OK);
-        took += hk_mono_ms() - began;
+        late += hk_mono_ms() - began > MOST_MS;
     }
-    if (took > ROUNDS * MOST_MS)
-        fail_msg("%d waiters went on after %lld ms in all", ROUNDS, (long long)took);
+    if (late > ROUNDS / 2)
+        fail_msg("%d of %d waiters went on after more than %d ms", late, ROUNDS, MOST_MS);
     end_sub(sub);
 }
 

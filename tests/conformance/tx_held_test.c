@@ -2,6 +2,9 @@
  * that wait while the time runs out, the consumer is reset or the bus drained. */
 #include "shop.h"
 
+/* So long that a busy machine has begun the transaction by then. */
+enum { HOLD_MS = 250 };
+
 #define OPTS(...) HARK_OPTS(hark_sub_opts, .consumer = "c", .retry_delay_ms = 10, __VA_ARGS__)
 
 static hark_err both_and_refuse(hark_tx *tx, shop_work *w)
@@ -73,7 +76,7 @@ static void test_an_attempt_that_has_timed_out_writes_nothing(void **state)
     fixture *f = *state;
     if (!shop_open(f))
         return;
-    hark_sub *sub = pull(f, OPTS(.workers = 2, .hold_ms = 30));
+    hark_sub *sub = pull(f, OPTS(.workers = 2, .hold_ms = HOLD_MS));
     hark_delivery *first, *second;
     shop_work late = {.then = shop_both, .n = 1}, w = {.then = shop_both, .n = 2};
     publish_keyed(f, "t", "k");
@@ -137,10 +140,10 @@ static void test_an_attempt_does_not_time_out_while_its_commit_is_under_way(void
     hark_delivery *none;
     if (!shop_open(f))
         return;
-    hark_sub *sub = pull(f, OPTS(.workers = 2, .hold_ms = 30));
+    hark_sub *sub = pull(f, OPTS(.workers = 2, .hold_ms = HOLD_MS));
     publish_keyed(f, "t", "k");
     begin_waiting(f, &x, sub);
-    assert_err(f, HARK_ETIMEDOUT, hark_next(sub, 120, &none));
+    assert_err(f, HARK_ETIMEDOUT, hark_next(sub, 2 * HOLD_MS, &none));
     end_waiting(&x);
     assert_ok(f, x.err);
     assert_ok(f, hark_settle(&x.d, NULL));
@@ -157,10 +160,10 @@ static void test_an_attempt_whose_time_ended_in_a_commit_that_failed_comes_again
     hark_delivery *none, *second;
     if (!shop_open(f))
         return;
-    hark_sub *sub = pull(f, OPTS(.workers = 2, .hold_ms = 30));
+    hark_sub *sub = pull(f, OPTS(.workers = 2, .hold_ms = HOLD_MS));
     publish_keyed(f, "t", "k");
     begin_waiting(f, &x, sub);
-    assert_err(f, HARK_ETIMEDOUT, hark_next(sub, 120, &none));
+    assert_err(f, HARK_ETIMEDOUT, hark_next(sub, 2 * HOLD_MS, &none));
     end_waiting(&x);
     assert_int_equal(x.err, HARK_ECONFLICT);
     assert_ok(f, hark_next(sub, HUNG_MS, &second));

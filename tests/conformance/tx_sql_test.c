@@ -333,8 +333,8 @@ static hark_err deny_native(hark_tx *tx, shop_work *w)
     static const char *const denied[] = {"COMMIT", "PRAGMA journal_mode", "DELETE FROM hark_events",
                                          "SAVEPOINT x"};
     for (size_t i = 0; i < HK_COUNTOF(denied); i++)
-        if (sqlite3_exec(hark_tx_native(tx), denied[i], NULL, NULL, NULL) == SQLITE_OK)
-            return hark_tx_fail(tx, HARK_EINTERNAL, "%s went through", denied[i]);
+        if (sqlite3_exec(hark_tx_native(tx), denied[i], NULL, NULL, NULL) != SQLITE_AUTH)
+            return hark_tx_fail(tx, HARK_EINTERNAL, "%s was not denied", denied[i]);
     return shop_both(tx, w);
 }
 

@@ -2,6 +2,8 @@
  * held against its table. */
 #include "grown.h"
 
+#include <hark/tx.h>
+
 typedef struct item {
     char *sku;
     int64_t quantity;
@@ -89,10 +91,25 @@ static void note_published(hark_err err, const hark_receipt *receipt, void *ud)
     atomic_fetch_add((atomic_int *)ud, 1);
 }
 
+static hark_err say_bad(hark_tx *tx, void *ud)
+{
+    (void)ud;
+    return hark_tx_publish(tx, HARK_OPTS(hark_event_spec, .type = TYPE, .json = BAD), NULL);
+}
+
+static hark_verdict answer_badly(hark_delivery *d, void *ud)
+{
+    atomic_store(
+        (atomic_int *)ud,
+        hark_delivery_publish(d, HARK_OPTS(hark_event_spec, .type = TYPE, .json = BAD), NULL));
+    return HARK_ACK;
+}
+
 static void test_every_way_of_publishing_is_checked(void **state)
 {
     fixture *f = *state;
-    atomic_int called = 0;
+    hark_sub *s;
+    atomic_int called = 0, answer = -1;
     const hark_event_spec *bad = HARK_OPTS(hark_event_spec, .type = TYPE, .json = BAD),
                           *good = HARK_OPTS(hark_event_spec, .type = TYPE, .json = GOOD);
     const hark_event_spec *both[] = {good, bad};
@@ -102,7 +119,17 @@ static void test_every_way_of_publishing_is_checked(void **state)
     assert_err(f, HARK_ESCHEMA, hark_publish_batch(f->bus, both, 2, NULL, &f->ei));
     assert_says(f, "event 1 of the batch: order:created version 1: $.items[0].quantity");
     assert_err(f, HARK_ESCHEMA, hark_schedule(f->bus, bad, hark_after(1), NULL, &f->ei));
+    assert_err(f, HARK_ESCHEMA, hark_publish_with_retry(f->bus, bad, NULL, NULL, &f->ei));
+    if (!f->store->direct)
+        assert_err(f, HARK_ESCHEMA,
+                   hark_transact(f->bus, say_bad, NULL,
+                                 HARK_OPTS(hark_tx_opts, .deadline_ms = 10000), NULL, &f->ei));
+    assert_ok(f, hark_subscribe(f->bus, "other", answer_badly, &answer, NULL, &s, &f->ei));
     assert_u64(publish(f, "other"), 1);
+    WAIT_UNTIL(atomic_load(&answer) != -1);
+    assert_int_equal(atomic_load(&answer), HARK_ESCHEMA);
+    end_sub(s);
+    assert_u64(publish(f, "other"), 2); /* nothing of what was refused is in the log */
 }
 
 static void test_what_was_scheduled_before_its_type_was_registered_is_published(void **state)

@@ -143,7 +143,7 @@ static void test_an_attempt_may_time_out_in_an_upcaster(void **state)
     hark_sub *s = consume(f, v, CONSUMER(.workers = 1, .handler_ms = 30, .max_attempts = 1));
     put(f, 1, "k", "x");
     put(f, 2, "k", "y");
-    WAIT_UNTIL(stats_of(s).timed_out == 1);
+    WAIT_UNTIL(stats_of(s).timed_out >= 1);
     assert_seen(v, 0, "k 1 v2 y"); /* by the thread that took its place */
     latch_open(&at);
     end_sub(s);

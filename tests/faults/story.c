@@ -74,6 +74,31 @@ static void publish_batch(session *x, size_t from, size_t to)
         told(x->s, from + i, err, &r[i]);
 }
 
+typedef struct placing {
+    size_t n;
+    hark_event_spec spec;
+} placing;
+
+static hark_err place(hark_tx *tx, void *ud)
+{
+    const placing *p = ud;
+    hark_err err = story_row(tx, STORY_ROWS, p->n);
+    return err ? err : hark_tx_publish(tx, &p->spec, NULL);
+}
+
+/* Each with a row, in one transaction. */
+static void transact(session *x, size_t from, size_t to)
+{
+    char id[16], key[8];
+    hark_receipt r;
+    for (size_t n = from; n < to; n++) {
+        placing p = {.n = n, .spec = ask(x->s, n, n, 1, id, key, buf)};
+        const hark_tx_opts *patient = HARK_OPTS(hark_tx_opts, .deadline_ms = 10000);
+        hark_err err = hark_transact(x->bus, place, &p, patient, &r, NULL);
+        told(x->s, n, err, &r);
+    }
+}
+
 static session *current; /* async receipts carry only a number */
 
 static void on_published(hark_err err, const hark_receipt *r, void *ud)
@@ -313,6 +338,7 @@ static void first_session(story *s)
     if (s->big)
         publish(&x, 23, 37);
     publish(&x, 37, 45);
+    transact(&x, 66, 70);
     size_t soon = 45;
     bool kept = schedule(&x, soon, 1) != 0;
     (void)schedule(&x, 46, 3600000);
@@ -331,6 +357,7 @@ static void second_session(story *s)
         return;
     publish(&x, 48, 60);
     publish_batch(&x, 60, 65);
+    transact(&x, 70, 74);
     read_all(&x);
     (void)story_await(s, all_decided, &x, "the consumers");
     mend(&x, 0, false);

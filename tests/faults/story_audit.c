@@ -18,7 +18,8 @@ typedef struct audit {
     unsigned announced[2][STORY_EVENTS]; /* by an event in the log */
     bool waiting[STORY_EVENTS];          /* in a schedule */
     bool open[2][STORY_EVENTS];          /* has a row */
-    bool finished;                       /* it has gone on to the end: later answers count */
+    bool settled[2][STORY_EVENTS];
+    bool finished; /* it has gone on to the end: later answers count */
 } audit;
 
 #define CHECK(a, cond, fmt, ...)                                                                   \
@@ -161,12 +162,13 @@ static hark_verdict end_of(const audit *a, int c, size_t n)
 }
 
 /* What the ledger takes for settled, and has no row for, was answered by then. */
-static void is_settled(const audit *a, int c, uint64_t from, uint64_t to)
+static void is_settled(audit *a, int c, uint64_t from, uint64_t to)
 {
     for (uint64_t seq = from; seq <= to; seq++) {
         size_t n = by_seq(a, seq);
         if (n == STORY_NEVER || story_is_big(n) || a->open[c][n])
             continue;
+        a->settled[c][n] = true;
         CHECK(a, end_of(a, c, n) != HARK_RETRY, "%s: event %zu is settled without an answer",
               story_consumers[c], n);
     }
@@ -174,21 +176,24 @@ static void is_settled(const audit *a, int c, uint64_t from, uint64_t to)
 
 static void look_at_rows(audit *a, sqlite3 *db)
 {
-    sqlite3_stmt *st =
-        ask(a, db,
-            "SELECT name, seq FROM hark_deliveries JOIN hark_consumers ON hark_consumers.id = "
-            "hark_deliveries.consumer_id");
+    sqlite3_stmt *st = ask(a, db,
+                           "SELECT name, seq, state = 6 FROM hark_deliveries JOIN hark_consumers "
+                           "ON hark_consumers.id = "
+                           "hark_deliveries.consumer_id");
     while (sqlite3_step(st) == SQLITE_ROW) {
         int c = strcmp((const char *)sqlite3_column_text(st, 0), story_consumers[1]) == 0;
         size_t n = by_seq(a, (uint64_t)sqlite3_column_int64(st, 1));
         CHECK(a, n != STORY_NEVER, "a row of nothing: %lld",
               (long long)sqlite3_column_int64(st, 1));
-        a->open[c][n] = true;
+        if (sqlite3_column_int(st, 2)) /* settled with its handler's transaction */
+            a->settled[c][n] = true;
+        else
+            a->open[c][n] = true;
     }
     sqlite3_finalize(st);
 }
 
-static void look_at_consumers(const audit *a, sqlite3 *db)
+static void look_at_consumers(audit *a, sqlite3 *db)
 {
     sqlite3_stmt *st = ask(a, db, "SELECT name, floor, settled FROM hark_consumers");
     while (sqlite3_step(st) == SQLITE_ROW) {
@@ -246,6 +251,48 @@ static void look_at_letters(const audit *a, sqlite3 *db)
         }
 }
 
+/* ---- the story's own rows ---- */
+
+static void count_rows(const audit *a, sqlite3 *db, const char *table,
+                       unsigned counts[STORY_EVENTS])
+{
+    char sql[96];
+    (void)snprintf(sql, sizeof sql, "SELECT count(*) FROM sqlite_schema WHERE name = '%s'", table);
+    if (number(a, db, sql) == 0)
+        return;
+    (void)snprintf(sql, sizeof sql, "SELECT n FROM %s", table);
+    sqlite3_stmt *st = ask(a, db, sql);
+    while (sqlite3_step(st) == SQLITE_ROW)
+        counts[sqlite3_column_int64(st, 0)]++;
+    sqlite3_finalize(st);
+}
+
+/* Rows and events came together. */
+static void look_at_placed(const audit *a, sqlite3 *db)
+{
+    unsigned rows[STORY_EVENTS] = {0};
+    count_rows(a, db, STORY_ROWS, rows);
+    for (size_t n = 0; n < STORY_EVENTS; n++)
+        if (story_by_tx(n))
+            CHECK(a, rows[n] == (a->seq[n] != 0), "event %zu is %s, and has %u rows", n,
+                  a->seq[n] ? "there" : "not there", rows[n]);
+}
+
+/* Effect and ack came together, once. */
+static void look_at_effects(const audit *a, sqlite3 *db)
+{
+    unsigned rows[STORY_EVENTS] = {0};
+    count_rows(a, db, STORY_EFFECTS, rows);
+    for (size_t n = 0; n < STORY_EVENTS; n++) {
+        if (story_is_big(n) || !story_acked_by_tx(0, n) || (a->waiting[n] && !a->seq[n]))
+            continue; /* a schedule may have come due after the log was read */
+        CHECK(a, rows[n] <= 1, "event %zu had its effect %u times", n, rows[n]);
+        CHECK(a, !rows[n] || a->settled[0][n], "event %zu had its effect and is not settled", n);
+        CHECK(a, rows[n] || !a->settled[0][n] || a->announced[0][n],
+              "event %zu is settled and had no effect", n);
+    }
+}
+
 static void look_at_tables(audit *a)
 {
     sqlite3 *db = NULL;
@@ -255,6 +302,8 @@ static void look_at_tables(audit *a)
     look_at_rows(a, db);
     look_at_consumers(a, db);
     look_at_letters(a, db);
+    look_at_placed(a, db);
+    look_at_effects(a, db);
     sqlite3_close(db);
 }
 

@@ -16,6 +16,14 @@ bool story_is_big(size_t n);
 hark_event_spec story_spec(size_t n, bool big, char id[16], char key[8], char *buf);
 size_t story_number(const hark_event *e); /* of an event of ours; STORY_NEVER = another's */
 
+/* Events that are published with a row of the story's own in one transaction, and those that the first
+ * consumer acks with one. */
+#define STORY_ROWS    "placed" /* (n) */
+#define STORY_EFFECTS "effects"
+bool story_by_tx(size_t n);
+bool story_acked_by_tx(int consumer, size_t n);
+hark_err story_row(hark_tx *tx, const char *table, size_t n);
+
 hark_verdict story_fate(const story *s, size_t n, int64_t attempt);
 /* How an event of a consumer ended: HARK_ACK, HARK_REJECT; HARK_RETRY = not yet. Answers later than
  * `at` do not count. */

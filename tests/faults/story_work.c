@@ -60,6 +60,32 @@ size_t story_number(const hark_event *e)
     return n < STORY_EVENTS ? n : STORY_NEVER;
 }
 
+/* ---- transactions ---- */
+
+bool story_by_tx(size_t n)
+{
+    return n >= 66 && n < 74;
+}
+
+bool story_acked_by_tx(int consumer, size_t n)
+{
+    return consumer == 0 && (n % 11 == 1 || n % 11 == 4);
+}
+
+hark_err story_row(hark_tx *tx, const char *table, size_t n)
+{
+    char sql[64];
+    (void)snprintf(sql, sizeof sql, "CREATE TABLE IF NOT EXISTS %s(n)", table);
+    hark_err err = hark_tx_exec(tx, sql, HARK_NO_ARGS);
+    (void)snprintf(sql, sizeof sql, "INSERT INTO %s VALUES(?)", table);
+    return err ? err : hark_tx_exec(tx, sql, HARK_ARGS(hark_int((int64_t)n)));
+}
+
+static hark_err effect(hark_tx *tx, void *ud)
+{
+    return story_row(tx, STORY_EFFECTS, *(const size_t *)ud);
+}
+
 /* ---- answers ---- */
 
 static bool mended(const story *s, int consumer, size_t n)
@@ -116,6 +142,9 @@ static hark_verdict handle(hark_delivery *d, void *ud)
     story_unlock();
     if (v != HARK_ACK)
         hark_delivery_explain(d, "event %zu on purpose", n);
+    const hark_tx_opts *patient = HARK_OPTS(hark_tx_opts, .deadline_ms = 10000);
+    if (v == HARK_ACK && story_acked_by_tx(t->consumer, n))
+        v = hark_delivery_transact(d, effect, &n, patient, NULL) ? HARK_RETRY : HARK_ACK;
     return v;
 }
 

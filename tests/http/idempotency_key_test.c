@@ -14,7 +14,7 @@ static hark_err place_in(hark_ctx *c, hark_tx *tx, void *ud)
 
 static hark_err place(hark_ctx *c, void *ud)
 {
-    return hark_ctx_transact(c, place_in, ud, NULL);
+    return hark_ctx_transact(c, place_in, ud, PATIENT);
 }
 
 static void start_with(const hark_idempotency_opts *opts)

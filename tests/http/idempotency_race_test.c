@@ -23,14 +23,14 @@ static hark_err insert(hark_ctx *c, hark_tx *tx, void *ud)
 
 static hark_err place(hark_ctx *c, void *ud)
 {
-    return hark_ctx_transact(c, insert, ud, NULL);
+    return hark_ctx_transact(c, insert, ud, PATIENT);
 }
 
 /* On a worker: waits first. */
 static hark_err wait_and_place(hark_ctx *c, void *ud)
 {
     gate_pass(&held);
-    return hark_ctx_transact(c, insert, ud, NULL);
+    return hark_ctx_transact(c, insert, ud, PATIENT);
 }
 
 static hark_err wait_and_answer(hark_ctx *c, void *ud)
@@ -49,7 +49,7 @@ static hark_err wait_and_insert(hark_ctx *c, hark_tx *tx, void *ud)
 
 static hark_err place_slowly(hark_ctx *c, void *ud)
 {
-    return hark_ctx_transact(c, wait_and_insert, ud, HARK_OPTS(hark_tx_opts, .deadline_ms = 10000));
+    return hark_ctx_transact(c, wait_and_insert, ud, PATIENT);
 }
 
 static void add_routes(hark_app *app)

@@ -32,7 +32,7 @@ static hark_err place_in(hark_ctx *c, hark_tx *tx, void *ud)
 static hark_err place(hark_ctx *c, void *ud)
 {
     seen.calls++;
-    return hark_ctx_transact(c, place_in, ud, NULL);
+    return hark_ctx_transact(c, place_in, ud, PATIENT);
 }
 
 /* The reply that the query asks for, without a transaction: ?status=…&retry=… */
@@ -63,7 +63,7 @@ static hark_err answer_in(hark_ctx *c, hark_tx *tx, void *ud)
 static hark_err answer_with_rows(hark_ctx *c, void *ud)
 {
     seen.calls++;
-    return hark_ctx_transact(c, answer_in, ud, NULL);
+    return hark_ctx_transact(c, answer_in, ud, PATIENT);
 }
 
 static hark_err fail_at_first(hark_ctx *c, hark_tx *tx, void *ud)
@@ -79,7 +79,7 @@ static hark_err fail_at_first(hark_ctx *c, hark_tx *tx, void *ud)
 static hark_err place_at_last(hark_ctx *c, void *ud)
 {
     seen.calls++;
-    return hark_ctx_transact(c, fail_at_first, ud, NULL);
+    return hark_ctx_transact(c, fail_at_first, ud, PATIENT);
 }
 
 static hark_err publish(hark_ctx *c, void *ud)
@@ -105,7 +105,7 @@ static hark_err big_in(hark_ctx *c, hark_tx *tx, void *ud)
 
 static hark_err place_big(hark_ctx *c, void *ud)
 {
-    return hark_ctx_transact(c, big_in, ud, NULL);
+    return hark_ctx_transact(c, big_in, ud, PATIENT);
 }
 
 static hark_err file(hark_ctx *c, void *ud)
@@ -280,8 +280,8 @@ static void test_a_stored_reply_expires(void **state)
 {
     (void)state;
     start_with(HARK_OPTS(hark_idempotency_opts, .keep_ms = 300));
-    post("/answer?status=200", KEY("k1"), "x", &r);
     int64_t since = hk_mono_ms();
+    post("/answer?status=200", KEY("k1"), "x", &r);
     do {
         post("/answer?status=200", KEY("k1"), "x", &again);
         EXPECT_STATUS(&again, 200);

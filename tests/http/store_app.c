@@ -18,7 +18,7 @@ static void open_both(store_app *a, const hark_app_opts *opts)
     hark_app_opts o = opts ? *opts : (hark_app_opts){.size = sizeof o};
     snprintf(url, sizeof url, "sqlite:%s/x.db", a->dir);
     if (hark_open(url, NULL, &a->bus, &ei) ||
-        hark_transact(a->bus, make_table, NULL, NULL, NULL, &ei))
+        hark_transact(a->bus, make_table, NULL, PATIENT, NULL, &ei))
         fail_msg("%s", ei.text);
     o.bus = a->bus;
     if (!o.loops)

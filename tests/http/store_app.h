@@ -34,6 +34,9 @@ void store_app_again(store_app *a); /* ends app and bus and makes new ones of th
 void store_app_close(store_app *a); /* app and bus, with requests cut off or not */
 void store_app_end(store_app *a);   /* fails when requests were cut off; removes all */
 
+/* No closure of a test is over its deadline because the machine is busy. */
+#define PATIENT HARK_OPTS(hark_tx_opts, .deadline_ms = 10000)
+
 /* In a closure: an order named as the body, and the event order:placed. */
 hark_err store_insert(hark_ctx *c, hark_tx *tx);
 int64_t orders(store_app *a);                  /* rows */

@@ -1,7 +1,7 @@
 /* audit.c: the promises (delivery, order, attempts, crashes, bounds), checked at each start and
  * settle, and when nothing more starts. What is saved is checked in audit_save.c, transactions and
- * the like in audit_tx.c. It knows what handlers answered, what was committed and what the world did;
- * of the core only what it hands out. */
+ * the like in audit_tx.c. It knows what handlers answered, what was committed and what the world
+ * did; of the core only what it hands out. */
 #include "sim.h"
 
 #include <string.h>

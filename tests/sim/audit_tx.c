@@ -1,5 +1,5 @@
-/* audit_tx.c: the promises about transactions (effect and ack are one), about what could not be made
- * ready for its handler, and about how far the consumer says it is with an event. */
+/* audit_tx.c: the promises about transactions (effect and ack are one), about what could not be
+ * made ready for its handler, and about how far the consumer says it is with an event. */
 #include "sim.h"
 
 #define S(seq) ((unsigned long long)(seq))
@@ -39,7 +39,7 @@ void audit_effects(sim_world *w, uint64_t seq)
         sim_fail(w, "%llu has its effect and would come again", S(seq));
 }
 
-/* ---- not ready for its handler ----------------------------------------------------------------- */
+/* ---- not ready for its handler --------------------------------------------------------------- */
 
 void audit_postpone(sim_world *w, const hk_started *s, int64_t delay)
 {
@@ -80,7 +80,7 @@ void audit_postponed_saved(sim_world *w, bool ok)
             w->events[i].postponed = ok ? SIM_READY : SIM_POSTPONED;
 }
 
-/* ---- how far it is ----------------------------------------------------------------------------- */
+/* ---- how far it is --------------------------------------------------------------------------- */
 
 static bool heads_parked(const sim_world *w, uint64_t seq)
 {

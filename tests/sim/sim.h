@@ -18,8 +18,8 @@
 
 enum { EVENTS = 48, LETTERS = 400, RUNNING = 16, TXS = 64, REPLAYED = 2048 };
 
-/* What a handler does with an event, the first n times; then it acks. BROKEN: no upcaster can bring it
- * to its handler. NEWER: nor can the program, until a newer one runs. */
+/* What a handler does with an event, the first n times; then it acks. BROKEN: no upcaster can bring
+ * it to its handler. NEWER: nor can the program, until a newer one runs. */
 typedef enum sim_script {
     SIM_ACK,
     SIM_RETRY,

@@ -1,6 +1,6 @@
 /* tx.c: handlers that settle by a transaction, as hark_delivery_transact does it: the attempt is
- * sealed, the group that comes next commits effect and ack as one or neither, and some time after that
- * the handler's thread learns of it. Anything may happen in between. */
+ * sealed, the group that comes next commits effect and ack as one or neither, and some time after
+ * that the handler's thread learns of it. Anything may happen in between. */
 #include "sim.h"
 
 /* True: it waits for its commit. False: it is told that its attempt is over. */
@@ -49,7 +49,8 @@ void sim_run_txs(sim_world *w, bool ok)
     }
 }
 
-/* Whoever holds the delivery may extend it meanwhile, and that may be over before the commit, too. */
+/* Whoever holds the delivery may extend it meanwhile, and that may be over before the commit,
+ * too. */
 static void extend_some(sim_world *w)
 {
     for (size_t i = 0; i < w->n_running; i++) {

@@ -42,7 +42,7 @@ static char *scope(hark_ctx *c, const char *key)
     add_text(&s, hark_ctx_header(c, "Authorization"));
     hk_sip_end(&s, out);
     for (size_t i = 0; i < sizeof out; i++)
-        snprintf(hex + 2 * i, 3, "%02x", out[i]);
+        (void)snprintf(hex + 2 * i, 3, "%02x", out[i]);
     return hark_ctx_printf(c, "hark:http:%s:%s:%s", hark_ctx_method(c), hex, key);
 }
 
@@ -165,7 +165,8 @@ hark_err hk_keyed_check(hark_app *app, const hark_middleware *m, hark_errinfo *e
     if (m->fn != run)
         return HARK_OK;
     if (!app->has_bus)
-        return hk_fail(ei, HARK_EINVAL, "hark_idempotency needs an app with a bus");
+        return hk_fail(ei, HARK_EINVAL,
+                       "hark_idempotency needs an app with a bus; set hark_app_opts.bus");
     if (hk_app_transact(app, probe, probed, NULL, NULL, NULL) == HARK_ENOTSUP)
         return hk_fail(ei, HARK_ENOTSUP,
                        "hark_idempotency needs a bus with transactions; take one on sqlite:");
@@ -182,9 +183,13 @@ static void free_state(void *ud)
 static hark_err check(const hark_idempotency_opts *o, const char *header, hark_errinfo *ei)
 {
     if (strlen(header) > HK_KEY_HEADER_MAX || !hk_token(header, strlen(header)))
-        return hk_fail(ei, HARK_EINVAL, "hark_idempotency: '%.70s' is no header name", header);
+        return hk_fail(
+            ei, HARK_EINVAL,
+            "hark_idempotency: '%.70s' is no header name; up to %d letters, digits and '-'", header,
+            HK_KEY_HEADER_MAX);
     if (o->keep_ms < 0)
-        return hk_fail(ei, HARK_EINVAL, "hark_idempotency: keep_ms is negative");
+        return hk_fail(ei, HARK_EINVAL, "hark_idempotency: keep_ms is %lld; 1 or more, 0 = 24 h",
+                       (long long)o->keep_ms);
     return HARK_OK;
 }
 
@@ -219,6 +224,6 @@ hark_middleware hark_idempotency(const hark_idempotency_opts *opts)
         err = mw.ud ? HARK_OK : hk_fail(&ei, HARK_ENOMEM, "hark_idempotency: out of memory");
     }
     mw.err = err;
-    snprintf(mw.text, sizeof mw.text, "%.199s", ei.text);
+    (void)snprintf(mw.text, sizeof mw.text, "%.199s", ei.text);
     return mw;
 }

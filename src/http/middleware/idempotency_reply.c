@@ -1,6 +1,6 @@
-/* The reply to a request with a key: storing it, and giving the stored one again. The functions that
- * take a hark_tx run in its closure, those for hark_ctx_transact on whatever thread has the context
- * then, and only hk_keyed_holds on the loop by itself. */
+/* The reply to a request with a key: storing it, and giving the stored one again. The functions
+ * that take a hark_tx run in its closure, those for hark_ctx_transact on whatever thread has the
+ * context then, and only hk_keyed_holds on the loop by itself. */
 #include "http/middleware/idempotency_i.h"
 
 #include <stdlib.h>

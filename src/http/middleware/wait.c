@@ -1,8 +1,9 @@
-/* wait: a request that says "Hark-Wait: consumer=NAME; seq=CURSOR; max=200ms" goes on when that consumer
- * has settled that event. Meanwhile it holds neither the loop nor a worker: the bus calls back on a thread
- * of its own, and the chain goes on where it stopped. */
+/* wait: a request that says "Hark-Wait: consumer=NAME; seq=CURSOR; max=200ms" goes on when that
+ * consumer has settled that event. Meanwhile it holds neither the loop nor a worker: the bus calls
+ * back on a thread of its own, and the chain goes on where it stopped. */
 #include "http/http_i.h"
 
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -108,7 +109,7 @@ static hark_err take_ask(hark_ctx *c, const char *text, int64_t most, asked *a)
     return err ? hark_ctx_fail(c, err, HEADER ": %s", a->ei.text) : HARK_OK;
 }
 
-/* The header if it is there once; NULL, and an error, when it is there more often. */
+/* The header, NULL when it is not there; an error when it is there more than once. */
 static hark_err find_header(hark_ctx *c, const char **ret)
 {
     *ret = hark_ctx_header(c, HEADER);
@@ -219,13 +220,12 @@ hark_middleware hark_wait(const hark_wait_opts *opts)
     if (!mw.err && (o.max_ms < 0 || o.max_ms > INT32_MAX))
         mw.err = hk_fail(&ei, HARK_EINVAL, "hark_wait: max_ms is %lld; 0 to %d",
                          (long long)o.max_ms, INT32_MAX);
-    (void)snprintf(mw.text, sizeof mw.text, "%.199s", ei.text);
     int64_t *most = mw.err ? NULL : malloc(sizeof *most);
-    if (!most) {
-        mw.err = mw.err ? mw.err : HARK_ENOMEM;
-        return mw;
-    }
-    *most = o.max_ms ? o.max_ms : DEFAULT_MOST_MS;
+    if (most)
+        *most = o.max_ms ? o.max_ms : DEFAULT_MOST_MS;
+    else if (!mw.err)
+        mw.err = hk_fail(&ei, HARK_ENOMEM, "hark_wait: out of memory");
+    (void)snprintf(mw.text, sizeof mw.text, "%.199s", ei.text);
     mw.ud = most;
     return mw;
 }

@@ -1,5 +1,5 @@
-/* versions.c: how many events of each type and version are retained, as events, in dead letters and in
- * schedules. Counted when somebody asks: publishers pay nothing for it. */
+/* versions.c: how many events of each type and version are retained, as events, in dead letters and
+ * in schedules. Counted when somebody asks: publishers pay nothing for it. */
 #include "store/memory/memory_i.h"
 
 #include <stdlib.h>
@@ -119,7 +119,8 @@ static hark_err count_all(hark_store *s, tally *t, hark_errinfo *ei)
     if (!err)
         err = hk_mem_letters(s, &all, count_letter, t, ei);
     if (!err && t->failed)
-        err = hk_fail(ei, HARK_ENOMEM, "no memory to count events by version");
+        err = hk_fail(ei, HARK_ENOMEM,
+                      "no memory to count events by version; free some, then try again");
     return err;
 }
 

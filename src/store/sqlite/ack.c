@@ -51,11 +51,14 @@ static hark_err merge(hark_store_consumer *c, const uint64_t *seqs, size_t n, ha
         return hk_fail(ei, HARK_ENOMEM, "no memory for the state of consumer %s", c->name);
     c->ret_settled = merged;
     c->ret_n_settled = 0;
-    while (i < n_old || j < n)
-        if (j == n || (i < n_old && old[i].first <= seqs[j]))
+    while (i < n_old || j < n) {
+        if (j == n || (i < n_old && old[i].first <= seqs[j])) {
             put_range(c, old[i++]);
-        else
-            put_range(c, (hark_store_range){seqs[j], seqs[j]}), j++;
+        } else {
+            put_range(c, (hark_store_range){seqs[j], seqs[j]});
+            j++;
+        }
+    }
     free(old);
     if (seqs[n - 1] > c->ret_highest)
         c->ret_highest = seqs[n - 1];

@@ -91,8 +91,8 @@ static hark_err set_place(hark_store *s, uint64_t consumer, const place *p,
     return err;
 }
 
-/* Redriven letters whose delivery is dropped here are dead letters again: none is forgotten. But where
- * it was settled they have ended. */
+/* Redriven letters whose delivery is dropped here are dead letters again: none is forgotten. But
+ * where it was settled they have ended. */
 static hark_err clear_state(hark_store *s, uint64_t consumer, hark_errinfo *ei)
 {
     static const hk_sql all[] = {HK_SQL_ACKED_LETTERS, HK_SQL_ATTEMPTS_RESET,

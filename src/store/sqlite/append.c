@@ -109,8 +109,8 @@ static void bind(hark_store *s, sqlite3_stmt *st, const hk_row *r, const numbers
         sqlite3_bind_blob64(st, P_DATA, t[HK_ROW_DATA].s, t[HK_ROW_DATA].len, SQLITE_STATIC);
 }
 
-/* The first event of this id and source: its sequence, and whether its content is the same; 0 = there
- * is none. */
+/* The first event of this id and source: its sequence, and whether its content is the same; 0 =
+ * there is none. */
 static hark_err find_first(hark_store *s, const hk_row *r, int64_t source, const uint8_t digest[16],
                            uint64_t *ret_seq, int64_t *ret_version, bool *ret_same,
                            hark_errinfo *ei)
@@ -184,7 +184,8 @@ static hark_err other_version(hark_store_append *a, int64_t current, hark_errinf
                    hark_event_subject(a->event), (long long)current, expected);
 }
 
-/* The place of the event in its subject. What is a repeat is one whatever it expects: *ret_repeat. */
+/* The place of the event in its subject. What is a repeat is one whatever it expects:
+ * *ret_repeat. */
 static hark_err place_in_subject(hark_store *s, hark_store_append *a, hk_row *r, int64_t source,
                                  bool *ret_repeat, hark_errinfo *ei)
 {
@@ -281,7 +282,6 @@ static void stamp(const hark_store_append *a, int64_t recorded)
 hark_err hk_append(hark_store *s, hark_store_append *items, size_t n, hark_errinfo *ei)
 {
     uint64_t before = s->now.last;
-    hark_err err = HARK_OK;
     int64_t now = hk_wall_ns();
     if (!s->in_group)
         return hk_fail(ei, HARK_EINTERNAL, "append outside of a group");
@@ -289,13 +289,12 @@ hark_err hk_append(hark_store *s, hark_store_append *items, size_t n, hark_errin
         return out_of_sequences(s, ei);
     if (now > s->now.recorded)
         s->now.recorded = now;
-    err = hk_versions_room(s, n, ei);
-    size_t mark = hk_versions_mark(s);
-    size_t done = 0;
+    hark_err err = hk_versions_room(s, n, ei);
+    size_t mark = hk_versions_mark(s), done = 0;
     for (; done < n && !err; done++)
         err = append_one(s, &items[done], ei);
     if (HK_UNLIKELY(err)) {
-        for (size_t i = 0; i < n; i++)
+        for (size_t i = 0; i < n; i++) /* but the one that was refused tells where its subject is */
             if (i + 1 != done || err != HARK_EVERSION)
                 items[i].ret_subject_version = 0;
         bool refused = hark_err_class(err) == HARK_CLASS_REFUSED; /* then the group goes on */

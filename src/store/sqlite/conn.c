@@ -93,7 +93,8 @@ hark_err hk_conn_open(hk_conn *c, const char *path, int flags, hark_errinfo *ei)
     return HARK_OK;
 }
 
-/* Of statements that a program left behind; a younger one may be a part of it, in a virtual table. */
+/* Of statements that a program left behind; a younger one may be a part of it, in a virtual
+ * table. */
 static sqlite3_stmt *oldest_stmt(sqlite3 *db)
 {
     sqlite3_stmt *oldest = NULL;

@@ -1,8 +1,9 @@
 /* What statements of the program's may do on our connections. One authorizer for each connection is
- * set when it is opened (setting one makes all statements be prepared anew) and looks at `on`, which
- * is off while our own statements are prepared and run. It is asked when a statement is prepared,
- * also for what views and triggers do. What it can't see, because SQLite does not ask, is looked at
- * afterwards in the schema: a new name given by ALTER TABLE, and what foreign keys refer to. */
+ * set when it is opened (setting one makes all statements be prepared anew) and looks at `on`,
+ * which is off while our own statements are prepared and run. It is asked when a statement is
+ * prepared, also for what views and triggers do. What it can't see, because SQLite does not ask, is
+ * looked at afterwards in the schema: a new name given by ALTER TABLE, and what foreign keys refer
+ * to. */
 #include "store/sqlite/store_i.h"
 
 #include <stdio.h>
@@ -182,7 +183,8 @@ static int late(void *ud)
     return p->on && p->in_tx && hk_mono_ns() >= p->until;
 }
 
-/* When a closure's statement has undone the transaction, the next ones would commit by themselves. */
+/* When a closure's statement has undone the transaction, the next ones would commit by
+ * themselves. */
 static int refuse_commit(void *ud)
 {
     const hk_program *p = ud;

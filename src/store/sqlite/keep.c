@@ -1,6 +1,7 @@
 /* What is kept under a key for some time: the answer to a request, the mark of a message that was
- * worked on. An expired one counts as none at once, and is removed by housekeeping, whose clock is the
- * wall's once and the monotonic one from then on: a clock that is set ahead must not remove all. */
+ * worked on. An expired one counts as none at once, and is removed by housekeeping, whose clock is
+ * the wall's once and the monotonic one from then on: a clock that is set ahead must not remove
+ * all. */
 #include "store/sqlite/store_i.h"
 
 #include <stdlib.h>
@@ -21,7 +22,7 @@ hark_err hk_kept_put(hark_store *s, const char *key, const void *data, size_t le
                        len);
     hark_err err = hk_conn_get(&s->conn, HK_SQL_KEEP, &st, ei);
     if (err)
-        return err;
+        return hk_group_note(s, err);
     hk_bind_str(st, 1, key);
     sqlite3_bind_int64(st, 2, until);
     sqlite3_bind_blob64(st, 3, len ? data : "", len, SQLITE_STATIC);
@@ -57,7 +58,7 @@ hark_err hk_kept_get(hark_store *s, const char *key, int64_t now, void **ret, si
     bool row = false;
     hark_err err = hk_conn_get(&s->conn, HK_SQL_KEPT, &st, ei);
     if (err)
-        return err;
+        return hk_group_note(s, err);
     hk_bind_str(st, 1, key);
     sqlite3_bind_int64(st, 2, now);
     err = hk_conn_step(&s->conn, st, &row, "reading a kept value", ei);

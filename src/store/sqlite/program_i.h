@@ -1,5 +1,5 @@
-/* program: statements of the program's own on one of our connections: what they may do is decided by
- * guard.c, query.c runs them. One thread at a time, the connection's. */
+/* program: statements of the program's own on one of our connections: what they may do is decided
+ * by guard.c, query.c runs them. One thread at a time, the connection's. */
 #ifndef HK_SQLITE_PROGRAM_I_H
 #define HK_SQLITE_PROGRAM_I_H
 

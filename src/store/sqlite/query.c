@@ -1,5 +1,5 @@
-/* Runs one statement of the program's: takes it from the ones kept prepared, binds, shows the rows and
- * says what went wrong. On the writer's connection within a closure (tx.c), on a reader's for
+/* Runs one statement of the program's: takes it from the ones kept prepared, binds, shows the rows
+ * and says what went wrong. On the writer's connection within a closure (tx.c), on a reader's for
  * hk_sqlite_query. */
 #include "store/sqlite/store_i.h"
 
@@ -34,11 +34,13 @@ const char *hk_sql_beginning(const char *sql, char ret[HK_SQL_BEGINNING + 4])
 {
     size_t n = 0;
     bool gap = false;
-    for (; *sql && n < HK_SQL_BEGINNING; sql++) {
-        bool blank = (unsigned char)*sql <= ' ';
-        if (!blank && gap && n > 0)
+    for (; *sql; sql++) {
+        bool blank = (unsigned char)*sql <= ' ', space = !blank && gap && n > 0;
+        if (!blank && n + space >= HK_SQL_BEGINNING)
+            break;
+        if (space)
             ret[n++] = ' ';
-        if (!blank && n < HK_SQL_BEGINNING)
+        if (!blank)
             ret[n++] = *sql;
         gap = blank;
     }
@@ -149,8 +151,8 @@ static hark_err prepare(hk_program *p, const char *sql, size_t len, sqlite3_stmt
 {
     const char *tail = NULL;
     if (len >= INT_MAX)
-        return hk_fail(ei, HARK_EINVAL, "a statement of %zu bytes; pass its data as arguments",
-                       len);
+        return hk_fail(ei, HARK_EINVAL,
+                       "a statement of %zu bytes is too long; pass its data as arguments", len);
     if (sqlite3_prepare_v3(p->conn->db, sql, (int)len + 1, SQLITE_PREPARE_PERSISTENT, ret, &tail) !=
         SQLITE_OK)
         return failed(p, sql, ei);

@@ -153,7 +153,7 @@ static hark_err may_redrive(const letter *l, hark_errinfo *ei)
                        "sequence %llu of dead letter %llu is being delivered again; wait for what "
                        "comes of it",
                        (unsigned long long)l->seq, (unsigned long long)l->id);
-    if (l->settled) /* the save that drops the row may have been collected: it would drop the new one */
+    if (l->settled) /* a save that drops the row may be collected: it would drop the new one */
         return hk_fail(ei, HARK_EAGAIN,
                        "sequence %llu of dead letter %llu was settled this moment, or its consumer "
                        "is not open; try again when it is",

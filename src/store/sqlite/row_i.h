@@ -1,4 +1,4 @@
-/* row: an event as a row of the table `events`, and its check sum. */
+/* row: an event as a row of the table `hark_events`, and its check sum. */
 #ifndef HK_SQLITE_ROW_I_H
 #define HK_SQLITE_ROW_I_H
 

@@ -304,8 +304,8 @@ static hark_err load_log_id(hark_store *s, hark_errinfo *ei)
     return err;
 }
 
-/* The newest event is never removed without its place being kept in meta, so this is the highest
- * sequence ever used. */
+/* The newest event is never removed without its place being kept in hark_meta, so this is the
+ * highest sequence ever used. */
 hark_err hk_schema_load(hark_store *s, hark_errinfo *ei)
 {
     int64_t epoch = 0, recorded = 0, subjects = 0;

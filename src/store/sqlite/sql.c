@@ -18,13 +18,12 @@
 #define SCHEDULES "SELECT id, due, by_delay, created, digest, envelope, data FROM hark_schedules "
 #define BARE      "SELECT id, due, by_delay, created, digest FROM hark_schedules "
 
-/* Of a row of `deliveries`: it does not need the log, since its dead letter has the event. */
+/* Of a row of `hark_deliveries`: it does not need the log, since its dead letter has the event. */
 #define HAS_COPY                                                                                   \
-    "(state = 4 OR EXISTS(SELECT 1 FROM hark_dead_letters d INDEXED BY "                           \
-    "hark_dead_letters_by_consumer "                                                               \
-    "WHERE d.consumer_id = hark_deliveries.consumer_id AND d.seq = hark_deliveries.seq AND "       \
-    "d.state = 2))"
-/* Of a row of `attempts`: there is no dead letter of it; nor its event. */
+    "(state = 4 OR EXISTS(SELECT 1 FROM hark_dead_letters d "                                      \
+    "INDEXED BY hark_dead_letters_by_consumer WHERE d.consumer_id = hark_deliveries.consumer_id "  \
+    "AND d.seq = hark_deliveries.seq AND d.state = 2))"
+/* Of a row of `hark_attempts`: there is no dead letter of it; nor its event. */
 #define NO_LETTER                                                                                  \
     "NOT EXISTS(SELECT 1 FROM hark_dead_letters d INDEXED BY hark_dead_letters_by_consumer "       \
     "WHERE d.consumer_id = hark_attempts.consumer_id AND d.seq = hark_attempts.seq)"
@@ -94,14 +93,15 @@ static const char *const texts[HK_SQL_TYPE_UP] = {
         "FROM hark_consumers WHERE name = ?1",
     [HK_SQL_CONSUMER_ADD] =
         "INSERT INTO hark_consumers(name, pattern, policy, start, start_sequence, start_time, "
-        "created, "
-        "generation, floor, highest, paused, settled) VALUES(?1,?2,?3,?4,?5,?6,?7,1,?8,?8,0,NULL)",
+        "created, generation, floor, highest, paused, settled) "
+        "VALUES(?1,?2,?3,?4,?5,?6,?7,1,?8,?8,0,NULL)",
     [HK_SQL_CONSUMER_UPDATE] = "UPDATE hark_consumers SET pattern = ?2, policy = ?3 WHERE id = ?1",
     [HK_SQL_CONSUMER_SAVE] = "UPDATE hark_consumers SET floor = ?3, highest = ?4, settled = ?5 "
                              "WHERE id = ?1 AND generation = ?2",
     [HK_SQL_DELIVERIES] =
         "SELECT seq, state, attempts, crashes, interruptions, due, first, partitionkey, error "
         "FROM hark_deliveries WHERE consumer_id = ?1 ORDER BY seq",
+    /* What an ack has settled (state 6, HK_ROW_SETTLED) stays: the save may be of before it. */
     [HK_SQL_DELIVERY_PUT] =
         "INSERT INTO hark_deliveries(consumer_id, seq, state, attempts, crashes, "
         "interruptions, due, first, partitionkey, error) VALUES(?1,?2,?3,?4,?5,?6,?7,?8,?9,?10) "
@@ -111,10 +111,10 @@ static const char *const texts[HK_SQL_TYPE_UP] = {
     [HK_SQL_ATTEMPT_ADD] =
         "INSERT INTO hark_attempts(consumer_id, generation, seq, number, started, "
         "ended, outcome, error) VALUES(?1,?2,?3,?4,?5,?6,?7,?8)",
-    [HK_SQL_DEAD_ADD] = "INSERT INTO hark_dead_letters(consumer_id, generation, seq, reason, "
-                        "error, attempts, first, "
-                        "dead, state, recorded, type, envelope, data, crashes, interruptions) "
-                        "VALUES(?1,?2,?3,?4,?5,?6,?7,?8,1,?9,?10,?11,?12,?13,?14)",
+    [HK_SQL_DEAD_ADD] =
+        "INSERT INTO hark_dead_letters(consumer_id, generation, seq, reason, error, attempts, "
+        "first, dead, state, recorded, type, envelope, data, crashes, interruptions) "
+        "VALUES(?1,?2,?3,?4,?5,?6,?7,?8,1,?9,?10,?11,?12,?13,?14)",
     [HK_SQL_REDRIVEN_DROP] =
         "DELETE FROM hark_dead_letters INDEXED BY hark_dead_letters_by_consumer "
         "WHERE consumer_id = ?1 AND seq = ?2 AND state = 2",
@@ -142,8 +142,7 @@ static const char *const texts[HK_SQL_TYPE_UP] = {
     [HK_SQL_CONSUMERS] =
         "SELECT id, name, pattern, policy, generation, floor, highest, paused, created, rerun_id, "
         "rerun_from, rerun_upto, rerun_rate, rerun_started, rerun_settled FROM hark_consumers "
-        "ORDER BY "
-        "name",
+        "ORDER BY name",
     [HK_SQL_CONSUMER_COUNTS] =
         "SELECT sum(state = 1 AND NOT parks), sum(state IN (2, 3) AND NOT parks), sum(parks), "
         "sum(state = 4), count(DISTINCT CASE state WHEN 4 THEN partitionkey END) + "
@@ -177,18 +176,18 @@ static const char *const texts[HK_SQL_TYPE_UP] = {
                         "source_id = (SELECT id FROM hark_sources WHERE name = ?2)",
     [HK_SQL_SCHEDULE_OF] =
         "SELECT id, digest FROM hark_schedules WHERE event_id = ?1 AND source = ?2",
-    [HK_SQL_SCHEDULE_ADD] = "INSERT INTO hark_schedules(due, by_delay, created, source, event_id, "
-                            "digest, envelope, data) "
-                            "VALUES(?1,?2,?3,?4,?5,?6,?7,?8)",
+    [HK_SQL_SCHEDULE_ADD] =
+        "INSERT INTO hark_schedules(due, by_delay, created, source, event_id, digest, envelope, "
+        "data) VALUES(?1,?2,?3,?4,?5,?6,?7,?8)",
     [HK_SQL_SCHEDULE_DROP] = "DELETE FROM hark_schedules WHERE id = ?1",
     [HK_SQL_SCHEDULES] = SCHEDULES "WHERE id > ?1 ORDER BY id",
     [HK_SQL_SCHEDULES_BARE] = BARE "WHERE id > ?1 ORDER BY id",
     [HK_SQL_SCHEDULE] = SCHEDULES "WHERE id = ?1",
     [HK_SQL_SCHEDULE_BARE] = BARE "WHERE id = ?1",
-    [HK_SQL_REPLAY_PUT] = "INSERT OR REPLACE INTO hark_replays(id, pattern, first, last, from_ns, "
-                          "to_ns, rate, position, "
-                          "done, total, rejected, state, started, changed, error) "
-                          "VALUES(?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14,?15)",
+    [HK_SQL_REPLAY_PUT] =
+        "INSERT OR REPLACE INTO hark_replays(id, pattern, first, last, from_ns, to_ns, rate, "
+        "position, done, total, rejected, state, started, changed, error) "
+        "VALUES(?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14,?15)",
     [HK_SQL_REPLAYS] =
         "SELECT id, pattern, first, last, from_ns, to_ns, rate, position, done, total, rejected, "
         "state, started, changed, error FROM hark_replays ORDER BY started, id",
@@ -209,20 +208,20 @@ static const char *const texts[HK_SQL_TYPE_UP] = {
     [HK_SQL_TRIM_BATCH] = "SELECT seq, dataversion FROM hark_events INDEXED BY hark_events_by_type "
                           "WHERE type_id = ?1 AND seq BETWEEN ?2 AND ?3 ORDER BY seq LIMIT ?4",
     [HK_SQL_TRIM_SUBJECT] =
-        "INSERT INTO hark_subjects(subject, version) SELECT subject, subject_version FROM "
-        "hark_events e "
-        "WHERE seq = ?1 AND subject IS NOT NULL AND NOT EXISTS(SELECT 1 FROM hark_events n "
-        "WHERE n.subject = e.subject AND n.subject_version > e.subject_version) "
+        "INSERT INTO hark_subjects(subject, version) SELECT subject, subject_version "
+        "FROM hark_events e WHERE seq = ?1 AND subject IS NOT NULL AND NOT EXISTS("
+        "SELECT 1 FROM hark_events n WHERE n.subject = e.subject AND n.subject_version > "
+        "e.subject_version) "
         "ON CONFLICT(subject) DO UPDATE SET version = max(version, excluded.version)",
     [HK_SQL_TRIM_ATTEMPTS] = "DELETE FROM hark_attempts WHERE seq = ?1 AND " NO_LETTER,
-    [HK_SQL_TRIM_ROW] = "DELETE FROM hark_deliveries WHERE consumer_id = ?1 AND seq = ?2 AND state "
-                        "<> 6 AND NOT " HAS_COPY,
+    [HK_SQL_TRIM_ROW] = "DELETE FROM hark_deliveries WHERE consumer_id = ?1 AND seq = ?2 "
+                        "AND state <> 6 AND NOT " HAS_COPY,
     [HK_SQL_TRIM_EVENT] = "DELETE FROM hark_events WHERE seq = ?1",
     [HK_SQL_GAP_ADD] = "INSERT INTO hark_gaps(consumer_id, first, last) VALUES(?1, ?2, ?3)",
     [HK_SQL_SUBJECT_KEPT] = "SELECT version FROM hark_subjects WHERE subject = ?1",
 
-    [HK_SQL_COUNT_TYPE] = "SELECT count(*), max(seq) FROM (SELECT seq FROM hark_events INDEXED BY "
-                          "hark_events_by_type "
+    [HK_SQL_COUNT_TYPE] = "SELECT count(*), max(seq) FROM (SELECT seq FROM hark_events "
+                          "INDEXED BY hark_events_by_type "
                           "WHERE type_id = ?1 AND seq BETWEEN ?2 AND ?3 ORDER BY seq LIMIT ?4)",
     [HK_SQL_COUNT_SUBJECT] =
         "SELECT subject_version, type_id FROM hark_events INDEXED BY hark_events_by_subject "

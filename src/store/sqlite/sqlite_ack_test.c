@@ -1,5 +1,5 @@
-/* Acks as a part of a group: settled with its commit, whatever the consumer's floor and rows say, and
- * until its next save. */
+/* Acks as a part of a group: settled with its commit, whatever the consumer's floor and rows say,
+ * and until its next save. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

@@ -1,4 +1,5 @@
-/* What closures may not do: transactions of their own, the connection's settings, the log's tables. */
+/* What closures may not do: transactions of their own, the connection's settings, the log's
+ * tables. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

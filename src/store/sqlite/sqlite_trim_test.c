@@ -331,8 +331,7 @@ static void test_attempts_go_with_their_event_but_not_those_of_a_dead_letter(voi
         "VALUES(1,1,1,1,0,0,'retry'), (1,1,2,1,0,0,'reject'), (2,1,2,1,0,0,'retry'), "
         "(1,1,3,1,0,0,'retry');"
         "INSERT INTO hark_dead_letters(consumer_id, generation, seq, reason, attempts, first, "
-        "dead, "
-        "state, recorded, type, envelope) VALUES(1,1,2,'rejected',1,0,0,1,0,'a','{}')");
+        "dead, state, recorded, type, envelope) VALUES(1,1,2,'rejected',1,0,0,1,0,'a','{}')");
     assert_int_equal(trim(f, (hark_store_trim){.pattern = "a", .keep = 1}), 2);
     assert_int_equal(number_sql(f->path, "SELECT count(*) FROM hark_attempts"), 2);
     assert_int_equal(

@@ -334,6 +334,8 @@ static void test_tables_can_be_altered_and_dropped(void **state)
 static void test_a_search_index_of_the_programs_works(void **state)
 {
     fixture *f = *state;
+    if (!sqlite3_compileoption_used("ENABLE_FTS5"))
+        skip();
     begin(f);
     tx_begin(f);
     assert_ok(f, run(f, "CREATE VIRTUAL TABLE found USING fts5(text)"));

@@ -77,8 +77,8 @@ typedef struct hk_tally {
 /* The closure that runs, and where it began. */
 typedef struct hk_closure {
     bool open;
-    hark_err err; /* what makes it impossible to keep it, */
-    hark_errinfo why;
+    hark_err err;     /* what makes it impossible to keep it; HARK_OK = nothing yet */
+    hark_errinfo why; /* the text of err */
     hk_place now;
     size_t names[HK_NAME_KINDS];
     size_t versions;
@@ -107,7 +107,7 @@ struct hark_store {
     int wal_limit;    /* and at most */
     int64_t next_cut; /* monotonic ns; another program's reader was in the way of the last */
     int64_t cut_pause;
-    bool subjects_kept; /* the table `subjects` is not empty */
+    bool subjects_kept; /* the table `hark_subjects` is not empty */
     hk_trim_pass passes[HK_TRIM_PASSES];
     size_t next_pass;
     hk_tally tally;
@@ -201,13 +201,14 @@ hark_err hk_delivery_put(hark_store *s, uint64_t consumer, const hark_store_row 
 hark_err hk_delivery_drop(hark_store *s, uint64_t consumer, uint64_t seq, hark_errinfo *ei);
 hark_err hk_attempt_add(hark_store *s, uint64_t consumer, uint64_t generation,
                         const hark_store_attempt *a, hark_errinfo *ei);
-/* ack.c: a state of rows in hark_deliveries beside those of hark_row_state: the delivery is settled, and
- * the consumer's floor and settled set, as last saved, do not say so yet. No core is loaded from it. */
+/* ack.c: a state of rows in hark_deliveries beside those of hark_row_state: the delivery is
+ * settled, and the consumer's floor and settled set, as last saved, do not say so yet. No core is
+ * loaded from it. */
 #define HK_ROW_SETTLED 6
 hark_err hk_sqlite_ack(hark_store *s, uint64_t consumer, uint64_t generation, uint64_t sequence,
                        hark_errinfo *ei);
-/* Such rows of a consumer (in order) count in what was loaded of it. With `keep` they also go, and what
- * they told is saved: nobody may have loaded the consumer before and save it later. */
+/* Such rows of a consumer (in order) count in what was loaded of it. With `keep` they also go, and
+ * what they told is saved: nobody may have loaded the consumer before and save it later. */
 hark_err hk_acks_fold(hark_store *s, hark_store_consumer *c, const uint64_t *seqs, size_t n,
                       bool keep, hark_errinfo *ei);
 /* dead.c */

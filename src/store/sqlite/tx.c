@@ -186,8 +186,8 @@ static hark_err reset_left_open(hark_store *s, hark_errinfo *ei)
     hark_err err = HARK_OK;
     char head[HK_SQL_BEGINNING + 4];
     for (sqlite3_stmt *st = NULL; (st = sqlite3_next_stmt(s->conn.db, st)) != NULL;) {
-        const char *sql =
-            sqlite3_sql(st); /* NULL: of a blob handle; fts5 and rtree keep some that read */
+        /* NULL: of a blob handle; fts5 and rtree keep some that read */
+        const char *sql = sqlite3_sql(st);
         if (!sqlite3_stmt_busy(st) || (!sql && sqlite3_stmt_readonly(st)))
             continue;
         err = hk_fail(ei, HARK_ESQL,

@@ -1,5 +1,5 @@
-/* tx_fixture: closures as the bus would run them, and rows of the program's as text. <cmocka.h> comes
- * before it. */
+/* tx_fixture: closures as the bus would run them, and rows of the program's as text. <cmocka.h>
+ * comes before it. */
 #ifndef HK_SQLITE_TX_FIXTURE_I_H
 #define HK_SQLITE_TX_FIXTURE_I_H
 

@@ -1,9 +1,9 @@
 /* How many events of each type and version there are. The table hark_versions has all events up to
- * the sequence `counted`; what came after it is noted in memory by the writer, in the order of the log,
- * and added to the table every few thousand events, in the transaction that it belongs to. So an event
- * costs a few instructions, whoever reads counts at most so many rows beside the table, in one
- * snapshot, and nothing has to be mended after a crash. Dead letters and schedules are counted when
- * somebody asks. */
+ * the sequence `counted`; what came after it is noted in memory by the writer, in the order of the
+ * log, and added to the table every few thousand events, in the transaction that it belongs to. So
+ * an event costs a few instructions, whoever reads counts at most so many rows beside the table, in
+ * one snapshot, and nothing has to be mended after a crash. Dead letters and schedules are counted
+ * when somebody asks. */
 #include "store/sqlite/store_i.h"
 
 #include <stdlib.h>
@@ -141,8 +141,8 @@ static hark_err store_sums(hark_store *s, run *sums, uint32_t *slots, size_t mas
     return err;
 }
 
-/* Everything noted, this group's too, goes into the table. Without memory for it that may wait, unless
- * events are gone that the table counts. */
+/* Everything noted, this group's too, goes into the table. Without memory for it that may wait,
+ * unless events are gone that the table counts. */
 static hark_err store(hark_store *s, hark_errinfo *ei)
 {
     const hk_tally *t = &s->tally;
@@ -190,7 +190,7 @@ void hk_versions_rolled_back(hark_store *s)
 void hk_versions_finish(hark_store *s)
 {
     if (s->conn.db && !s->broken && s->tally.n > 0 && hk_group_begin(s, NULL) == HARK_OK) {
-        s->tally.removed = true;
+        s->tally.removed = true; /* so that the commit stores all, however little it is */
         if (hk_group_commit(s, NULL) != HARK_OK)
             hk_group_rollback(s);
     }
@@ -232,8 +232,8 @@ static hark_err find_counted(hark_store *s, hark_errinfo *ei)
     return err;
 }
 
-/* What the last process had noted: after a crash, some thousand rows. A damaged one does not keep the
- * log from being opened: it is reported where it is read. */
+/* What the last process had noted: after a crash, some thousand rows. A damaged one does not keep
+ * the log from being opened: it is reported where it is read. */
 hark_err hk_versions_load(hark_store *s, hark_errinfo *ei)
 {
     sqlite3_stmt *st;
@@ -256,8 +256,8 @@ hark_err hk_versions_load(hark_store *s, hark_errinfo *ei)
 
 /* ---- reading --------------------------------------------------------------------------------- */
 
-/* SQL function hark_envelope(json, name): `type` or `dataversion` of an event that is kept outside of
- * the log; NULL when it is damaged, which is for those who list it to tell. */
+/* SQL function hark_envelope(json, name): `type` or `dataversion` of an event that is kept outside
+ * of the log; NULL when it is damaged, which is for those who list it to tell. */
 static void envelope(sqlite3_context *ctx, int n, sqlite3_value **args)
 {
     const char *json = (const char *)sqlite3_value_text(args[0]);
@@ -325,7 +325,8 @@ static hark_err collect(hk_reader *r, void *ud, hark_errinfo *ei)
         if (err || !row)
             break;
         if (!keep_row(ud, st))
-            err = hk_fail(ei, HARK_ENOMEM, "no memory to list the versions");
+            err = hk_fail(ei, HARK_ENOMEM,
+                          "no memory to list the versions; free some, then try again");
     }
     sqlite3_reset(st);
     return err;
