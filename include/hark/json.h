@@ -323,7 +323,8 @@ HARK_API HARK_MUST hark_err hark_json_schema(const hark_json_table *table, char 
     {HARK_JSON_BASE_(T, m, HARK_JSON_T_TIME), HARK_JSON_SIZE_IF_(T, m, int64_t *), __VA_ARGS__}
 #define HARK_JSON_BYTES_(T, m, n, ...) \
     {HARK_JSON_BASE_(T, m, HARK_JSON_T_BYTES), \
-     .size = _Generic(&HARK_JSON_OF_(T, m), unsigned char ** : sizeof(void *), void ** : sizeof(void *)), \
+     .size = _Generic(&HARK_JSON_OF_(T, m), unsigned char ** : sizeof(void *), \
+                      void ** : sizeof(void *)), \
      HARK_JSON_COUNT_(T, n), __VA_ARGS__}
 #define HARK_JSON_DECIMAL_(T, m, places, ...) \
     {HARK_JSON_BASE_(T, m, HARK_JSON_T_DECIMAL), HARK_JSON_SIZE_IF_(T, m, int64_t *), \

@@ -265,8 +265,8 @@ typedef struct hark_replay_opts {
     int64_t rate;           /* events a second; 0 = as fast as it goes; also of one gone on with */
     int64_t dry_run;        /* not 0: only count; the handler may be NULL */
     void (*free_ud)(void *ud); /* called once after the last call of the handler */
-    /* HARK_VERSION_NEWEST (what is newer comes as it is), HARK_VERSION_STORED, or a version; what no
-     * upcaster can bring there counts as rejected. */
+    /* HARK_VERSION_NEWEST (what is newer comes as it is), HARK_VERSION_STORED, or a version; what
+     * no upcaster can bring there counts as rejected. */
     int64_t dataversion;
 } hark_replay_opts;
 

@@ -207,8 +207,8 @@ HARK_API HARK_MUST hark_err hark_tx_publish_json(hark_tx *tx, const hark_event_s
                                                  const hark_json_table *table, const void *from,
                                                  hark_receipt *ret);
 
-/* Gives what is published after it these correlationid and causationid, unless the spec has its own;
- * they also go before those that a delivery gives. NULL: as without this call.
+/* Gives what is published after it these correlationid and causationid, unless the spec has its
+ * own; they also go before those that a delivery gives. NULL: as without this call.
  * Ownership: borrowed until the closure returns.
  * Threads: the closure's.
  * Blocks: no.

@@ -358,8 +358,11 @@ static void test_running_out_of_descriptors_ends_connections_and_nothing_else(vo
     few.rlim_cur = 256;
     assert_int_equal(setrlimit(RLIMIT_NOFILE, &few), 0);
     start_app(FAKE_SYNC, NULL);
-    for (; n < 16; n++)
+    for (; n < 16; n++) { /* answered, so that the server has none to accept any more */
         fds[n] = client_open(f.port);
+        client_sends(fds[n], "GET /hello HTTP/1.1\r\nHost: x\r\n\r\n");
+        client_read(fds[n], false, &r);
+    }
     while (m < HK_COUNTOF(spare) && (spare[m] = open("/dev/null", O_RDONLY | O_CLOEXEC)) >= 0)
         m++;
     assert_true(m > 0 && m < HK_COUNTOF(spare));

@@ -59,7 +59,7 @@ void store_app_again(store_app *a)
 
 static void remove_all(const store_app *a)
 {
-    static const char *const names[] = {"x.db", "x.db-wal", "x.db-shm", "x.db-hark", "x.db.slots"};
+    static const char *const names[] = {"x.db", "x.db-wal", "x.db-shm", "x.db-inflight"};
     char path[128];
     for (size_t i = 0; i < HK_COUNTOF(names); i++) {
         snprintf(path, sizeof path, "%s/%s", a->dir, names[i]);

@@ -119,6 +119,7 @@ typedef enum hk_sql {
     HK_SQL_ROLLBACK_TO,
     HK_SQL_SCHEMA_NUMBER,
     HK_SQL_OWN_NAMES,
+    HK_SQL_OWN_IDS,
     HK_SQL_REFERRING,
     HK_SQL_KEEP,
     HK_SQL_KEPT,

@@ -210,8 +210,8 @@ static const char *const texts[HK_SQL_TYPE_UP] = {
     [HK_SQL_TRIM_SUBJECT] =
         "INSERT INTO hark_subjects(subject, version) SELECT subject, subject_version "
         "FROM hark_events e WHERE seq = ?1 AND subject IS NOT NULL AND NOT EXISTS("
-        "SELECT 1 FROM hark_events n WHERE n.subject = e.subject AND n.subject_version > "
-        "e.subject_version) "
+        "SELECT 1 FROM hark_events n WHERE n.subject = e.subject "
+        "AND n.subject_version > e.subject_version) "
         "ON CONFLICT(subject) DO UPDATE SET version = max(version, excluded.version)",
     [HK_SQL_TRIM_ATTEMPTS] = "DELETE FROM hark_attempts WHERE seq = ?1 AND " NO_LETTER,
     [HK_SQL_TRIM_ROW] = "DELETE FROM hark_deliveries WHERE consumer_id = ?1 AND seq = ?2 "
@@ -269,6 +269,8 @@ static const char *const texts[HK_SQL_TYPE_UP] = {
     [HK_SQL_OWN_NAMES] =
         "SELECT count(*) FROM sqlite_master WHERE name LIKE 'hark\\_%' ESCAPE '\\' "
         "OR tbl_name LIKE 'hark\\_%' ESCAPE '\\'",
+    [HK_SQL_OWN_IDS] = "SELECT count(*) + ifnull(sum(seq & 0xffffffffffff), 0) FROM "
+                       "sqlite_sequence WHERE name LIKE 'hark\\_%' ESCAPE '\\'",
     [HK_SQL_REFERRING] = "SELECT m.name, f.\"table\" FROM sqlite_master m, "
                          "pragma_foreign_key_list(m.name) f WHERE m.type = 'table' "
                          "AND f.\"table\" LIKE 'hark\\_%' ESCAPE '\\' LIMIT 1",

@@ -115,6 +115,22 @@ static void test_the_logs_tables_are_denied(void **state)
                 "REINDEX sqlite_autoindex_hark_types_1");
 }
 
+/* SQLite does not tell where a statement of the program's own begins. */
+static void test_ids_of_the_log_are_looked_at_behind_the_programs_handle(void **state)
+{
+    fixture *f = *state;
+    begin(f);
+    good(f, 1);
+    tx_begin(f);
+    assert_int_equal(sqlite3_exec(native(f), "CREATE TABLE q(a)", NULL, NULL, NULL), 0);
+    (void)sqlite3_exec(native(f), "INSERT INTO sqlite_sequence VALUES('hark_dead_letters', 9)",
+                       NULL, NULL, NULL);
+    tx_refused(f, HARK_EDENIED);
+    assert_says(f, "sqlite_sequence");
+    good(f, 2);
+    commit(f);
+}
+
 static void test_a_table_may_be_named_like_the_program(void **state)
 {
     fixture *f = *state;
@@ -235,6 +251,7 @@ int main(void)
         STOCK(test_other_files_and_temporary_tables_are_denied),
         STOCK(test_vacuum_and_extensions_are_denied),
         STOCK(test_the_logs_tables_are_denied),
+        STOCK(test_ids_of_the_log_are_looked_at_behind_the_programs_handle),
         STOCK(test_a_table_may_be_named_like_the_program),
         STOCK(test_what_sqlite_keeps_for_the_log_is_denied),
         STOCK(test_the_schema_may_be_read_and_not_written),

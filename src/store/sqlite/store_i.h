@@ -82,7 +82,7 @@ typedef struct hk_closure {
     hk_place now;
     size_t names[HK_NAME_KINDS];
     size_t versions;
-    uint64_t schema; /* its number; where the program has the connection */
+    uint64_t schema, ids; /* see look_around in tx.c; where the program has the connection */
 } hk_closure;
 
 typedef struct hk_slots hk_slots; /* slots.c */

@@ -76,13 +76,21 @@ static hark_err schema_number(hark_store *s, uint64_t *ret, hark_errinfo *ei)
     return hk_conn_number(&s->conn, HK_SQL_SCHEMA_NUMBER, ret, ei);
 }
 
+/* What a program that has the connection could change without being asked: the schema, by a statement of an
+ * earlier closure, and once it has changed that, what ids of ours come next. */
+static hark_err look_around(hark_store *s, hark_errinfo *ei)
+{
+    hark_err err = schema_number(s, &s->tx.schema, ei);
+    return err ? err : hk_conn_number(&s->conn, HK_SQL_OWN_IDS, &s->tx.ids, ei);
+}
+
 void *hk_sqlite_tx_native(hark_store *s)
 {
     hark_errinfo ei;
     if (s->tx.open && !s->native) {
         s->native = true;
         s->program.on = false;
-        hark_err err = schema_number(s, &s->tx.schema, &ei);
+        hark_err err = look_around(s, &ei);
         s->program.on = true;
         if (err)
             (void)note(s, err, &ei);
@@ -164,7 +172,7 @@ hark_err hk_sqlite_tx_begin(hark_store *s, int64_t until_ns, hark_errinfo *ei)
                        s->in_group ? "inside another" : "outside of a group");
     hark_err err = hk_conn_do(&s->conn, HK_SQL_SAVEPOINT, "beginning a transaction", ei);
     if (!err && s->native)
-        err = schema_number(s, &s->tx.schema, ei);
+        err = look_around(s, ei);
     if (err)
         return hk_group_note(s, err);
     s->tx.open = true;
@@ -205,6 +213,17 @@ void hk_sqlite_tx_finish(hark_store *s)
         hk_log(HK_WARN, "%s", ei.text);
 }
 
+static hark_err check_ids(hark_store *s, hark_errinfo *ei)
+{
+    uint64_t ids;
+    hark_err err = hk_conn_number(&s->conn, HK_SQL_OWN_IDS, &ids, ei);
+    if (err || ids == s->tx.ids)
+        return err;
+    return hk_fail(ei, HARK_EDENIED,
+                   "the closure changed the log's rows of sqlite_sequence; leave those whose name "
+                   "begins with hark_ alone");
+}
+
 static hark_err check_schema(hark_store *s, hark_errinfo *ei)
 {
     uint64_t number = s->tx.schema;
@@ -213,6 +232,8 @@ static hark_err check_schema(hark_store *s, hark_errinfo *ei)
         err = schema_number(s, &number, ei);
     if (!err && (s->program.altered || number != s->tx.schema))
         err = hk_guard_schema(s, ei);
+    if (!err && s->native && s->program.altered)
+        err = check_ids(s, ei);
     return err;
 }
 
