@@ -195,12 +195,14 @@ static void test_closures_may_publish_more_when_they_run_again(void **state)
 typedef struct chain {
     fixture *f;
     atomic_int left, ended;
+    shop_work w; /* its receipt is filled in when the closure has long returned */
 } chain;
 
 static hark_err link(hark_tx *tx, void *ud)
 {
-    shop_work w = {.n = atomic_load(&((chain *)ud)->left)};
-    return shop_both(tx, &w);
+    chain *c = ud;
+    c->w.n = atomic_load(&c->left);
+    return shop_both(tx, &c->w);
 }
 
 static void send_the_next(hark_err err, const hark_receipt *last, const hark_errinfo *ei, void *ud)
