@@ -11,7 +11,6 @@
 #include <cmocka.h>
 
 #include <jansson.h>
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,11 +21,17 @@ static json_t *root; /* the schema */
 
 static bool valid(const json_t *schema, const json_t *value);
 
+/* Beyond 2^53 every double is. */
+static bool is_whole(double n)
+{
+    return n >= 9007199254740992.0 || n <= -9007199254740992.0 || (double)(int64_t)n == n;
+}
+
 static bool is_type(const json_t *value, const char *type)
 {
     double n = json_number_value(value);
     if (strcmp(type, "integer") == 0)
-        return json_is_number(value) && floor(n) == n;
+        return json_is_number(value) && is_whole(n);
     return (strcmp(type, "null") == 0 && json_is_null(value)) ||
            (strcmp(type, "boolean") == 0 && json_is_boolean(value)) ||
            (strcmp(type, "number") == 0 && json_is_number(value)) ||

@@ -63,7 +63,7 @@ static inline void shop_must_not_be_called(hark_err err, const hark_receipt *las
                                            const hark_errinfo *ei, void *ud)
 {
     (void)err, (void)last, (void)ei, (void)ud;
-    MUST(!"called, though the call had failed");
+    must_failed("it is not called when the call had failed", __FILE__, __LINE__);
 }
 
 static inline bool shop_open(fixture *f)

@@ -130,10 +130,20 @@ const char *kit_program(const char *path)
     return all[n++];
 }
 
+static bool is_set(const char *name)
+{
+    const char *s = getenv(name);
+    return s && *s && strcmp(s, "0") != 0;
+}
+
 bool kit_long(void)
 {
-    const char *s = getenv("HARK_TEST_LONG");
-    return s && *s && strcmp(s, "0") != 0;
+    return is_set("HARK_TEST_LONG");
+}
+
+bool kit_brief(void)
+{
+    return is_set("HARK_TEST_BRIEF") && !kit_long();
 }
 
 uint64_t kit_seed(void)

@@ -18,6 +18,7 @@ void kit_guard(void);
 const char *kit_dir(void);                  /* the scratch directory */
 const char *kit_path(const char *name);     /* a path in it; stays allocated */
 const char *kit_program(const char *path);  /* absolute, so that it is found from any directory */
+bool kit_brief(void);                       /* HARK_TEST_BRIEF is set: a slow build */
 bool kit_long(void);                        /* HARK_TEST_LONG is set */
 uint64_t kit_seed(void);                    /* HARK_TEST_SEED or a fresh one; printed once */
 uint64_t kit_random(uint64_t *state);       /* splitmix64 */

@@ -285,7 +285,7 @@ static void remove_log(const point *p)
 
 static void killed_at_each(const char *call)
 {
-    for (int n = 1;; n++) {
+    for (int n = 1;; n += kit_brief() ? 4 : 1) {
         point p = {0};
         assert_true(n < POINTS_MAX);
         run(&p, call, "signal=SIGKILL", n, "");
@@ -321,7 +321,7 @@ typedef void (*check_fn)(const point *p);
 /* Calls of which there are many fail at every so many in a short run. */
 static int step_of(const char *call)
 {
-    return kit_long() || strcmp(call, "pwrite64") != 0 ? 1 : 5;
+    return kit_long() || strcmp(call, "pwrite64") != 0 ? 1 : kit_brief() ? 15 : 5;
 }
 
 /* Fails the n-th call, for each n; `more` is "+" for all from there on. Returns how many of the

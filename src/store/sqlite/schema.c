@@ -1,93 +1,12 @@
 /* The schema as numbered migrations, and what to do with a file that is not ours. Each migration
  * takes a file from format n to n + 1; all that are due run in one transaction, so a crash leaves
- * the old format or the new one. Later formats add migrations and never change one. */
+ * the old format or the new one. Later formats add migrations and never change one. A new file gets the
+ * present format at once: schema_new.c. */
 #include "store/sqlite/store_i.h"
 
 #include <string.h>
 
-static const char *const migrations[HK_SQLITE_FORMAT] = {
-    /* 0 -> 1 */
-    "CREATE TABLE meta(key TEXT PRIMARY KEY, value) WITHOUT ROWID;"
-    "CREATE TABLE types(id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);"
-    "CREATE TABLE sources(id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);"
-    "CREATE TABLE mediatypes(id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);"
-    "CREATE TABLE events("
-    "  seq INTEGER PRIMARY KEY,"
-    "  recorded INTEGER NOT NULL,"
-    "  source_id INTEGER NOT NULL,"
-    "  id TEXT NOT NULL,"
-    "  type_id INTEGER NOT NULL,"
-    "  mediatype_id INTEGER,"
-    "  time INTEGER NOT NULL,"
-    "  dataversion INTEGER NOT NULL,"
-    "  check_sum INTEGER NOT NULL,"
-    "  digest BLOB NOT NULL,"
-    "  subject TEXT,"
-    "  subject_version INTEGER,"
-    "  partitionkey TEXT,"
-    "  correlationid TEXT,"
-    "  causationid TEXT,"
-    "  attrs TEXT,"
-    "  data BLOB);"
-    "CREATE UNIQUE INDEX events_by_id ON events(id, source_id);"
-    "CREATE INDEX events_by_type ON events(type_id);" /* and seq, as in every index */
-    "CREATE INDEX events_by_subject ON events(subject, subject_version)"
-    "  WHERE subject IS NOT NULL;"
-    "CREATE TABLE consumers("
-    "  id INTEGER PRIMARY KEY,"
-    "  name TEXT NOT NULL UNIQUE,"
-    "  pattern TEXT NOT NULL,"
-    "  policy TEXT NOT NULL,"
-    "  start INTEGER NOT NULL,"
-    "  start_sequence INTEGER NOT NULL,"
-    "  start_time INTEGER NOT NULL,"
-    "  created INTEGER NOT NULL,"
-    "  generation INTEGER NOT NULL,"
-    "  floor INTEGER NOT NULL,"
-    "  highest INTEGER NOT NULL,"
-    "  paused INTEGER NOT NULL,"
-    "  settled BLOB);"
-    "CREATE TABLE deliveries("
-    "  consumer_id INTEGER NOT NULL,"
-    "  seq INTEGER NOT NULL,"
-    "  state INTEGER NOT NULL,"
-    "  attempts INTEGER NOT NULL,"
-    "  crashes INTEGER NOT NULL,"
-    "  interruptions INTEGER NOT NULL,"
-    "  due INTEGER NOT NULL,"
-    "  first INTEGER NOT NULL,"
-    "  partitionkey TEXT,"
-    "  error TEXT,"
-    "  PRIMARY KEY(consumer_id, seq)) WITHOUT ROWID;"
-    "CREATE TABLE attempts("
-    "  id INTEGER PRIMARY KEY,"
-    "  consumer_id INTEGER NOT NULL,"
-    "  generation INTEGER NOT NULL,"
-    "  seq INTEGER NOT NULL,"
-    "  number INTEGER NOT NULL,"
-    "  started INTEGER NOT NULL,"
-    "  ended INTEGER NOT NULL,"
-    "  outcome TEXT NOT NULL,"
-    "  error TEXT);"
-    "CREATE INDEX attempts_by_seq ON attempts(seq, consumer_id);"
-    "CREATE TABLE dead_letters("
-    "  id INTEGER PRIMARY KEY AUTOINCREMENT,"
-    "  consumer_id INTEGER NOT NULL,"
-    "  generation INTEGER NOT NULL,"
-    "  seq INTEGER NOT NULL,"
-    "  reason TEXT NOT NULL,"
-    "  error TEXT,"
-    "  attempts INTEGER NOT NULL,"
-    "  first INTEGER NOT NULL,"
-    "  dead INTEGER NOT NULL,"
-    "  state INTEGER NOT NULL,"
-    "  recorded INTEGER NOT NULL,"
-    "  type TEXT NOT NULL,"
-    "  envelope TEXT NOT NULL,"
-    "  data BLOB);"
-    "CREATE INDEX dead_letters_by_consumer ON dead_letters(consumer_id, seq);"
-    "INSERT INTO meta VALUES('log_id', randomblob(16)), ('epoch', 1),"
-    "  ('created', strftime('%Y-%m-%dT%H:%M:%fZ', 'now'));",
+static const char *const migrations[HK_SQLITE_FORMAT - 1] = {
     /* 1 -> 2 */
     "ALTER TABLE consumers ADD COLUMN rerun_id TEXT;"
     "ALTER TABLE consumers ADD COLUMN rerun_from INTEGER NOT NULL DEFAULT 0;"
@@ -252,8 +171,10 @@ static hark_err migrate(hk_conn *c, int64_t from, hark_errinfo *ei)
 {
     char ids[96];
     hark_err err = hk_conn_exec(c, "BEGIN IMMEDIATE", "beginning to set it up", ei);
-    for (int64_t i = from; !err && i < HK_SQLITE_FORMAT; i++)
-        if (sqlite3_exec(c->db, migrations[i], NULL, NULL, NULL) != SQLITE_OK)
+    for (size_t i = 0; !err && from == 0 && hk_schema_new[i]; i++)
+        err = hk_conn_exec(c, hk_schema_new[i], "setting up its tables", ei);
+    for (int64_t i = from ? from : HK_SQLITE_FORMAT; !err && i < HK_SQLITE_FORMAT; i++)
+        if (sqlite3_exec(c->db, migrations[i - 1], NULL, NULL, NULL) != SQLITE_OK)
             err = in_the_way(c, ei);
     sqlite3_snprintf(sizeof ids, ids, "PRAGMA application_id = %d; PRAGMA user_version = %d",
                      HK_SQLITE_APPLICATION_ID, HK_SQLITE_FORMAT);

@@ -130,6 +130,9 @@ struct hark_store {
     hk_slots *slots;
 };
 
+/* schema_new.c: statements, NULL at the end */
+extern const char *const hk_schema_new[];
+
 /* schema.c */
 hark_err hk_schema_open(hk_conn *c, const char *path, hark_errinfo *ei);
 hark_err hk_schema_load(hark_store *s, hark_errinfo *ei);
