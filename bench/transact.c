@@ -64,6 +64,7 @@ int main(int argc, char **argv)
     bench_out_begin("hark_transact sqlite:");
     bench_out_number("events", (double)events);
     bench_out_number("depth", (double)depth);
+    bench_out_number("seconds", seconds);
     bench_out_number("rate", (double)events / seconds);
     bench_out_number("cpu_seconds", cpu);
     bench_out_number("group", commits ? (double)events / (double)commits : 0);
