@@ -82,6 +82,7 @@ typedef struct hark_bus_info {
     int64_t durability;      /* hark_durability of receipts */
     int64_t read_only;       /* not 0 after a fatal error of the store */
     char store[64];          /* scheme of the store */
+    int64_t transactions;    /* not 0: it has transactions (<hark/tx.h>) */
 } hark_bus_info;
 
 /* Facts about the bus and its log. `ret->size` must be set (zero the rest).

@@ -7,6 +7,7 @@
 #include <hark/event.h>
 #include <hark/http.h>
 #include <hark/json.h>
+#include <hark/middleware.h>
 #include <hark/operate.h>
 #include <hark/store.h>
 #include <hark/supervise.h>

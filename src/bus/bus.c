@@ -395,7 +395,8 @@ hark_err hark_bus_info_get(hark_bus *bus, hark_bus_info *ret)
                            .first_sequence = now.first_sequence,
                            .last_sequence = now.last_sequence,
                            .durability = now.durability,
-                           .read_only = (int64_t)hk_mark_get(&bus->read_only)};
+                           .read_only = (int64_t)hk_mark_get(&bus->read_only),
+                           .transactions = bus->ops->tx_begin != NULL};
     log_id_hex(bus, ret->log_id);
     (void)snprintf(ret->store, sizeof ret->store, "%s", bus->ops->scheme);
     return HARK_OK;

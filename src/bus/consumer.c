@@ -99,7 +99,6 @@ static hark_err new_core(hk_consumer *c, const hark_store_consumer *state, hk_co
     if (!core)
         return HARK_ENOMEM;
     hk_now now = hk_now_get();
-    hk_consumer_look_again(state, now);
     hark_err err = hk_core_load(core, state, now);
     if (err)
         hk_core_free(core);

@@ -6,11 +6,9 @@
 #include "bus/versions_i.h"
 
 #include <stdio.h>
-#include <string.h>
 
-#define WAITS     "waits for a program that knows " /* begins what the row of such an event says */
-#define AGAIN_NS  (INT64_C(30) * 1000000000)        /* what waits for another program */
-#define MEMORY_NS INT64_C(1000000000)               /* what waits for memory */
+#define AGAIN_NS  (INT64_C(30) * 1000000000) /* what waits for another program */
+#define MEMORY_NS INT64_C(1000000000)        /* what waits for memory */
 
 /* ---- what is not handed out ------------------------------------------------------------------ */
 
@@ -20,19 +18,10 @@ static hark_err wait_for_program(hk_consumer *c, hk_lease lease, const hark_even
     int64_t reads = c->sub->dataversion;
     if (!reads)
         reads = hk_known_newest(hk_upcast_known(c->sub->bus, e));
-    (void)snprintf(text, sizeof text, WAITS "version %lld of %s (this one reads %lld)",
+    (void)snprintf(text, sizeof text,
+                   "waits for a program that knows version %lld of %s (this one reads %lld)",
                    (long long)hark_event_dataversion(e), hark_event_type(e), (long long)reads);
     return hk_core_postpone(c->core, lease, AGAIN_NS, text, now);
-}
-
-void hk_consumer_look_again(const hark_store_consumer *state, hk_now now)
-{
-    for (size_t i = 0; i < state->ret_n_rows; i++) {
-        hark_store_row *row = &state->ret_rows[i];
-        if (row->state == HARK_ROW_RETRY && row->due_ns > now.wall && row->error &&
-            strncmp(row->error, WAITS, strlen(WAITS)) == 0)
-            row->due_ns = now.wall;
-    }
 }
 
 /* Under the lock: ends the attempt as the policy says. HARK_ESTALE: it had ended. */

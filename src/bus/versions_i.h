@@ -43,7 +43,5 @@ static inline bool hk_consumer_fit(hark_delivery *d)
     return !d->event || HK_LIKELY(!hk_upcast_matters(d->sub->bus, d->sub->dataversion)) ||
            hk_consumer_brought(d);
 }
-/* A new start: what waits in the state's rows for another program is due now, as this may be it. */
-void hk_consumer_look_again(const hark_store_consumer *state, hk_now now);
 
 #endif

@@ -122,8 +122,8 @@ void hk_core_unseal(hk_core *c, hk_lease lease);
 hark_err hk_core_acked(hk_core *c, hk_lease lease);
 
 /* What could not be made ready for its handler. postpone: it waits in the ledger as for a retry,
- * for delay_ns (0 or more), and no attempt is counted or logged; nor does it take of a replay's
- * rate. bury (it has its payload): a dead letter at once, with this reason (static), which is the
+ * for delay_ns (0 or more; whoever loads the ledger comes to it at once, being another program
+ * perhaps), and no attempt is counted or logged; nor does it take of a replay's rate. bury (it has its payload): a dead letter at once, with this reason (static), which is the
  * outcome of the attempt, too. HARK_ESTALE: the lease has ended. */
 hark_err hk_core_postpone(hk_core *c, hk_lease lease, int64_t delay_ns, const char *error,
                           hk_now now);

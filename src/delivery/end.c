@@ -199,6 +199,8 @@ hark_err hk_core_postpone(hk_core *c, hk_lease lease, int64_t delay_ns, const ch
     set_error(item, error);
     item->attempts += HK_BUG(48);
     wait_in_ledger(c, item, delay_ns, now);
+    if (!HK_BUG(62))
+        item->due_wall = now.wall;
     return HARK_OK;
 }
 

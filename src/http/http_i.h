@@ -8,7 +8,7 @@
 #include "base/base.h"
 #include "http/router_i.h"
 
-#include <hark/http.h>
+#include <hark/middleware.h>
 #include <microhttpd.h>
 #include <netinet/in.h>
 #include <sys/socket.h>

@@ -19,7 +19,7 @@ RULES = {
     "bus": ({"base", "event", "delivery", "store"},
             {"error", "version", "event", "json", "store", "bus", "operate", "supervise", "tx",
              "versions"}, set()),
-    "http": ({"base", "json"}, {"error", "version", "event", "json", "bus", "http"},
+    "http": ({"base", "json"}, {"error", "version", "event", "json", "bus", "http", "middleware"},
              {"microhttpd.h"}),
     "hub": ({"base", "event", "bus", "http"}, {"*"}, {"curl/"}),
     "cli": ({"hub"}, {"*"}, set()),

@@ -1,6 +1,7 @@
 /* Replies that wait: for receipts, for deferred work, for workers. The loop goes on meanwhile, and
  * no wake-up is lost. */
 #include "fixture.h"
+#include "shelf.h"
 
 #include "base/base.h"
 
@@ -17,54 +18,33 @@ static char v[256];
 /* ---- a thread that resumes deferred contexts, and a gate for blocking handlers ---- */
 
 static struct {
-    pthread_mutex_t lock;
-    pthread_cond_t more;
-    hark_ctx *held[4096];
-    size_t n;
-    bool stop, open;
+    shelf held;
+    bool open;
     size_t blocked;
-} helper = {.lock = PTHREAD_MUTEX_INITIALIZER, .more = PTHREAD_COND_INITIALIZER};
-
-static void hold(hark_ctx *c)
-{
-    pthread_mutex_lock(&helper.lock);
-    helper.held[helper.n++] = c;
-    pthread_cond_broadcast(&helper.more);
-    pthread_mutex_unlock(&helper.lock);
-}
+} helper = {.held = SHELF_INIT};
 
 static size_t held(void)
 {
-    pthread_mutex_lock(&helper.lock);
-    size_t n = helper.n;
-    pthread_mutex_unlock(&helper.lock);
+    pthread_mutex_lock(&helper.held.lock);
+    size_t n = helper.held.n;
+    pthread_mutex_unlock(&helper.held.lock);
     return n;
 }
 
 static size_t blocked(void)
 {
-    pthread_mutex_lock(&helper.lock);
+    pthread_mutex_lock(&helper.held.lock);
     size_t n = helper.blocked;
-    pthread_mutex_unlock(&helper.lock);
+    pthread_mutex_unlock(&helper.held.lock);
     return n;
 }
 
 static void open_gate(bool open)
 {
-    pthread_mutex_lock(&helper.lock);
+    pthread_mutex_lock(&helper.held.lock);
     helper.open = open;
-    pthread_cond_broadcast(&helper.more);
-    pthread_mutex_unlock(&helper.lock);
-}
-
-static hark_ctx *take_held(void)
-{
-    pthread_mutex_lock(&helper.lock);
-    while (helper.n == 0 && !helper.stop)
-        pthread_cond_wait(&helper.more, &helper.lock);
-    hark_ctx *c = helper.n ? helper.held[--helper.n] : NULL;
-    pthread_mutex_unlock(&helper.lock);
-    return c;
+    pthread_cond_broadcast(&helper.held.more);
+    pthread_mutex_unlock(&helper.held.lock);
 }
 
 static void finish_held(hark_ctx *c)
@@ -76,7 +56,7 @@ static void finish_held(hark_ctx *c)
 static void *resumer(void *arg)
 {
     (void)arg;
-    for (hark_ctx *c; (c = take_held());)
+    for (hark_ctx *c; (c = shelf_take(&helper.held));)
         finish_held(c);
     return NULL;
 }
@@ -134,10 +114,7 @@ static hark_err publish_then(hark_ctx *c, void *ud)
 static hark_err defer(hark_ctx *c, void *ud)
 {
     (void)ud;
-    hark_err err = hark_ctx_defer(c);
-    if (!err)
-        hold(c);
-    return err;
+    return shelf_defer(&helper.held, c);
 }
 
 static hark_err publish_and_defer(hark_ctx *c, void *ud)
@@ -149,19 +126,19 @@ static hark_err publish_and_defer(hark_ctx *c, void *ud)
 static hark_err block(hark_ctx *c, void *ud)
 {
     (void)ud;
-    pthread_mutex_lock(&helper.lock);
+    pthread_mutex_lock(&helper.held.lock);
     helper.blocked++;
     while (!helper.open)
-        pthread_cond_wait(&helper.more, &helper.lock);
+        pthread_cond_wait(&helper.held.more, &helper.held.lock);
     helper.blocked--;
-    pthread_mutex_unlock(&helper.lock);
+    pthread_mutex_unlock(&helper.held.lock);
     return hark_ctx_text(c, 200, "unblocked");
 }
 
 static void start_app(fake_mode mode, const hark_app_opts *opts)
 {
     static const hark_route_opts blocking = {.size = sizeof blocking, .blocking = 1};
-    helper.stop = helper.open = false;
+    helper.held.closed = helper.open = false;
     fixture_new(&f, mode, opts);
     hark_get(f.app, "/hello", say_hello, NULL);
     hark_post(f.app, "/publish", publish, NULL);
@@ -337,10 +314,7 @@ static void test_256_connections_are_resumed_from_another_thread(void **state)
     storm("GET", "/defer/7", 20, 200);
     storm("GET", "/both/7", 10, 200);
     storm("GET", "/workers/defer/7", 1, 200);
-    pthread_mutex_lock(&helper.lock);
-    helper.stop = true;
-    pthread_cond_broadcast(&helper.more);
-    pthread_mutex_unlock(&helper.lock);
+    shelf_close(&helper.held);
     for (int i = 0; i < 2; i++)
         pthread_join(threads[i], NULL);
     fixture_end(&f);
@@ -413,7 +387,7 @@ static void test_a_handler_that_takes_too_long_is_answered_for(void **state)
     client_read(fd, false, &r);
     EXPECT_STATUS(&r, 200);
     close(fd);
-    finish_held(take_held()); /* the abandoned work ends late and harms nobody */
+    finish_held(shelf_take(&helper.held)); /* the abandoned work ends late and harms nobody */
     ask("GET", "/timed/block");
     EXPECT_STATUS(&r, 504);
     open_gate(true);
@@ -436,7 +410,7 @@ static void test_a_client_that_leaves_while_its_reply_waits_harms_nobody(void **
         close(b);
         fake_bus_release(f.bus);
         WAIT_UNTIL(fake_bus_waiting(f.bus) == 0);
-        finish_held(take_held());
+        finish_held(shelf_take(&helper.held));
         ask("GET", "/hello");
         EXPECT_STATUS(&r, 200);
     }

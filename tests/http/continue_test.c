@@ -1,6 +1,7 @@
 /* Middleware that waits before it lets a request through (hark_ctx_continue): the loop goes on
  * meanwhile, the chain goes on where it stopped, and who has gone meanwhile harms nobody. */
 #include "fixture.h"
+#include "shelf.h"
 
 #include "base/base.h"
 
@@ -16,44 +17,23 @@ static int key;
 /* ---- contexts that wait, and a thread that gives them back ---- */
 
 static struct {
-    pthread_mutex_t lock;
-    pthread_cond_t more;
-    hark_ctx *held[MANY * 2];
-    size_t n, handled, ended;
-    bool stop;
-} helper = {.lock = PTHREAD_MUTEX_INITIALIZER, .more = PTHREAD_COND_INITIALIZER};
-
-static void hold(hark_ctx *c)
-{
-    pthread_mutex_lock(&helper.lock);
-    helper.held[helper.n++] = c;
-    pthread_cond_broadcast(&helper.more);
-    pthread_mutex_unlock(&helper.lock);
-}
+    shelf held;
+    size_t handled, ended;
+} helper = {.held = SHELF_INIT};
 
 static void bump(size_t *n)
 {
-    pthread_mutex_lock(&helper.lock);
+    pthread_mutex_lock(&helper.held.lock);
     ++*n;
-    pthread_mutex_unlock(&helper.lock);
+    pthread_mutex_unlock(&helper.held.lock);
 }
 
 static size_t look(const size_t *n)
 {
-    pthread_mutex_lock(&helper.lock);
+    pthread_mutex_lock(&helper.held.lock);
     size_t v = *n;
-    pthread_mutex_unlock(&helper.lock);
+    pthread_mutex_unlock(&helper.held.lock);
     return v;
-}
-
-static hark_ctx *take_held(void)
-{
-    pthread_mutex_lock(&helper.lock);
-    while (helper.n == 0 && !helper.stop)
-        pthread_cond_wait(&helper.more, &helper.lock);
-    hark_ctx *c = helper.n ? helper.held[--helper.n] : NULL;
-    pthread_mutex_unlock(&helper.lock);
-    return c;
 }
 
 /* ---- stations ---- */
@@ -61,10 +41,7 @@ static hark_ctx *take_held(void)
 static hark_err wait_here(hark_ctx *c, void *ud)
 {
     (void)ud;
-    hark_err err = hark_ctx_defer(c);
-    if (!err)
-        hold(c);
-    return err;
+    return shelf_defer(&helper.held, c);
 }
 
 static hark_err go_on(hark_ctx *c, void *ud)
@@ -112,8 +89,8 @@ static void start_app(const hark_app_opts *opts)
 {
     static const hark_route_opts blocking = {.size = sizeof blocking, .blocking = 1};
     hark_group *g = NULL, *twice = NULL, *timed = NULL;
-    helper.stop = false;
-    helper.handled = helper.ended = helper.n = 0;
+    helper.held.closed = false;
+    helper.handled = helper.ended = helper.held.n = 0;
     fixture_new(&f, FAKE_ASYNC, opts);
     hark_get(f.app, "/hello", say_hello, NULL);
     hark_app_use(f.app, (hark_middleware){.fn = watch_end});
@@ -156,14 +133,14 @@ static void test_a_middleware_goes_on_later_and_the_loop_does_not_wait(void **st
     (void)state;
     start_app(HARK_OPTS(hark_app_opts, .loops = 1));
     int fd = request("/late/it");
-    hark_ctx *c = take_held();
+    hark_ctx *c = shelf_take(&helper.held);
     client_do(f.port, "GET", "/hello", NULL, NULL, &r);
     EXPECT_STATUS(&r, 200);
     assert_int_equal(look(&helper.handled), 0);
     hark_ctx_continue(c, go_on, hark_ctx_printf(c, "brought along"));
     expect(fd, 200, "brought along");
     fd = request("/late/it");
-    hark_ctx_continue(take_held(), NULL, NULL);
+    hark_ctx_continue(shelf_take(&helper.held), NULL, NULL);
     expect(fd, 200, "nothing");
     fixture_end(&f);
 }
@@ -173,10 +150,10 @@ static void test_a_middleware_may_refuse_later(void **state)
     (void)state;
     start_app(NULL);
     int fd = request("/late/it");
-    hark_ctx_continue(take_held(), refuse, NULL);
+    hark_ctx_continue(shelf_take(&helper.held), refuse, NULL);
     expect(fd, 403, "not today");
     fd = request("/late/it");
-    hark_ctx *c = take_held();
+    hark_ctx *c = shelf_take(&helper.held);
     hark_ctx_resume(c, hark_ctx_fail(c, HARK_EDENIED, "nor tomorrow"));
     expect(fd, 403, "nor tomorrow");
     assert_int_equal(look(&helper.handled), 0);
@@ -188,15 +165,15 @@ static void test_a_chain_may_wait_twice_and_blocking_routes_stay_with_the_worker
     (void)state;
     start_app(NULL);
     int fd = request("/late/twice/it");
-    hark_ctx_continue(take_held(), go_on, NULL);
-    hark_ctx_continue(take_held(), NULL, NULL);
+    hark_ctx_continue(shelf_take(&helper.held), go_on, NULL);
+    hark_ctx_continue(shelf_take(&helper.held), NULL, NULL);
     expect(fd, 200, "nothing");
     fd = request("/late/role");
-    hark_ctx_continue(take_held(), go_on, NULL);
+    hark_ctx_continue(shelf_take(&helper.held), go_on, NULL);
     expect(fd, 200, "worker");
     fd = request("/late/twice/role");
-    hark_ctx_continue(take_held(), go_on, NULL);
-    hark_ctx_continue(take_held(), go_on, NULL);
+    hark_ctx_continue(shelf_take(&helper.held), go_on, NULL);
+    hark_ctx_continue(shelf_take(&helper.held), go_on, NULL);
     expect(fd, 200, "worker");
     fixture_end(&f);
 }
@@ -207,7 +184,7 @@ static void test_nobody_is_handled_who_has_been_answered_already(void **state)
     start_app(NULL);
     int fd = request("/timed/it");
     expect(fd, 504, "too long");
-    hark_ctx_continue(take_held(), go_on, NULL);
+    hark_ctx_continue(shelf_take(&helper.held), go_on, NULL);
     WAIT_UNTIL(look(&helper.ended) == 1);
     assert_int_equal(look(&helper.handled), 0);
     fixture_end(&f);
@@ -218,7 +195,7 @@ static void test_a_client_that_left_while_it_waited_leaves_nothing_behind(void *
     (void)state;
     start_app(NULL);
     int fd = request("/late/it");
-    hark_ctx *c = take_held();
+    hark_ctx *c = shelf_take(&helper.held);
     close(fd);
     hark_ctx_continue(c, go_on, NULL);
     WAIT_UNTIL(look(&helper.ended) == 1);
@@ -231,7 +208,7 @@ static void test_the_end_of_the_app_cuts_off_who_waits(void **state)
     hark_errinfo ei = {0};
     start_app(HARK_OPTS(hark_app_opts, .drain_ms = 20));
     int fd = request("/late/it"), worker = request("/late/role");
-    hark_ctx *a = take_held(), *b = take_held();
+    hark_ctx *a = shelf_take(&helper.held), *b = shelf_take(&helper.held);
     assert_int_equal(hark_app_stop(f.app, &ei), HARK_ETIMEDOUT);
     assert_true(client_ended(fd));
     assert_true(client_ended(worker));
@@ -247,7 +224,7 @@ static void test_the_end_of_the_app_cuts_off_who_waits(void **state)
 static void *continuer(void *arg)
 {
     (void)arg;
-    for (hark_ctx *c; (c = take_held());)
+    for (hark_ctx *c; (c = shelf_take(&helper.held));)
         hark_ctx_continue(c, go_on, NULL);
     return NULL;
 }
@@ -267,10 +244,7 @@ static void test_no_request_is_lost_between_two_threads(void **state)
         for (int i = 0; i < MANY; i++)
             expect(fds[i], 200, "");
     }
-    pthread_mutex_lock(&helper.lock);
-    helper.stop = true;
-    pthread_cond_broadcast(&helper.more);
-    pthread_mutex_unlock(&helper.lock);
+    shelf_close(&helper.held);
     pthread_join(thread, NULL);
     fixture_end(&f);
 }

@@ -215,6 +215,13 @@ void fake_bus_last(hark_bus *b, const char *what, char *ret, size_t size)
 
 /* ---- it has no transactions, so no closure ever runs ---- */
 
+hark_err hark_bus_info_get(hark_bus *b, hark_bus_info *ret)
+{
+    (void)b;
+    *ret = (hark_bus_info){.size = sizeof *ret};
+    return HARK_OK;
+}
+
 hark_err hark_transact_async(hark_bus *b, hark_tx_fn fn, hark_transacted_fn done, void *ud,
                              const hark_tx_opts *opts, hark_errinfo *ei)
 {

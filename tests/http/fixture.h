@@ -6,7 +6,7 @@
 #include "expect.h"
 #include "fake_bus.h"
 
-#include <hark/http.h>
+#include <hark/middleware.h>
 
 #include <setjmp.h>
 #include <stdarg.h>

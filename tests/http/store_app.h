@@ -9,7 +9,7 @@
 #include "base/base.h"
 
 #include <hark/hark.h>
-#include <hark/http.h>
+#include <hark/middleware.h>
 
 #include <setjmp.h>
 #include <stdarg.h>

@@ -5,7 +5,7 @@
 #include "base/base.h"
 
 #include <hark/hark.h>
-#include <hark/http.h>
+#include <hark/middleware.h>
 
 #include <poll.h>
 #include <sched.h>

@@ -64,12 +64,12 @@ void audit_postponed(sim_world *w, const hark_store_row *row)
 {
     sim_event *e = &w->events[row->sequence];
     int64_t pause = row->due_ns - e->settled_wall;
-    if (row->state != HARK_ROW_RETRY || pause != e->given || !row->error)
-        sim_fail(w, "%llu is postponed for %lld ns, its row says %lld in state %lld",
-                 S(row->sequence), (long long)e->given, (long long)pause, (long long)row->state);
+    if (row->state != HARK_ROW_RETRY || pause != 0 || !row->error)
+        sim_fail(w, "%llu is postponed, and its row says %lld ns in state %lld", S(row->sequence),
+                 (long long)pause, (long long)row->state);
     if (!row->attempts && !row->crashes && !row->interruptions && row->first_ns)
         sim_fail(w, "%llu was never tried, but its row has a first time", S(row->sequence));
-    e->not_before = e->settled_mono + pause;
+    e->not_before = e->settled_mono + e->given; /* but at once after a restart */
     e->postponed = SIM_COLLECTED;
 }
 

@@ -88,6 +88,7 @@ static const struct {
     {59, "an ack is committed without its effect"},
     {60, "what a transaction settled is forgotten when the consumer is loaded"},
     {61, "the letters that a committed ack answers for stay"},
+    {62, "what is postponed waits out its pause in the next process, too"},
 };
 
 int sim_memory_in = -1;

@@ -144,30 +144,15 @@ static hark_err run(hark_ctx *c, void *ud)
 
 /* ---- making one ---- */
 
-/* Nothing to wait for: whether the bus has transactions is known at once. */
-static hark_err probe(hark_tx *tx, void *ud)
-{
-    (void)tx;
-    (void)ud;
-    return HARK_OK;
-}
-
-static void probed(hark_err err, const hark_receipt *last, const hark_errinfo *ei, void *ud)
-{
-    (void)err;
-    (void)last;
-    (void)ei;
-    (void)ud;
-}
-
 hark_err hk_keyed_check(hark_app *app, const hark_middleware *m, hark_errinfo *ei)
 {
     if (m->fn != run)
         return HARK_OK;
+    hark_bus_info info = {.size = sizeof info};
     if (!app->has_bus)
         return hk_fail(ei, HARK_EINVAL,
                        "hark_idempotency needs an app with a bus; set hark_app_opts.bus");
-    if (hk_app_transact(app, probe, probed, NULL, NULL, NULL) == HARK_ENOTSUP)
+    if (hark_bus_info_get(app->bus, &info) || !info.transactions)
         return hk_fail(ei, HARK_ENOTSUP,
                        "hark_idempotency needs a bus with transactions; take one on sqlite:");
     return HARK_OK;
