@@ -76,6 +76,25 @@ static const struct {
     {"**", "dead_letters", true},
     {"**", "dead_letter:opened", true},
     {"**", "order:hark:x", true},
+    /* several */
+    {"order:created|payment:failed", "order:created", true},
+    {"order:created|payment:failed", "payment:failed", true},
+    {"order:created|payment:failed", "payment:created", false},
+    {"order:created|payment:failed", "order:created|payment:failed", false},
+    {"order:*|payment:**|x", "payment:card:failed", true},
+    {"order:*|payment:**|x", "payment", true},
+    {"order:**|x", "order", true},
+    {"order:**|x", "order:", true},
+    {"order:*|payment:**|x", "order:item:added", false},
+    {"order:*|payment:**|x", "x", true},
+    {"order:*|payment:**|x", "xx", false},
+    {"a|b", "a:b", false},
+    {"a|b", "a|", false},
+    {"a:b|c", "a:b:c", false},
+    {"**|x", "dead_letter", false},
+    {"**|dead_letter", "dead_letter", true},
+    {"dead_letter|**", "hark:started", false},
+    {"**|hark:*", "hark:started", true},
 };
 
 static void test_a_pattern_matches_what_the_table_says(void **state UNUSED)
@@ -103,6 +122,12 @@ static void test_a_bad_pattern_is_refused_with_the_place(void **state UNUSED)
         {"**:created", "byte 0"},
         {"order:**:x", "byte 6"},
         {"order:**:", "byte 6"},
+        {"|order", "byte 0"},
+        {"order|", "byte 6"},
+        {"a||b", "byte 2"},
+        {"a|b*", "byte 2"},
+        {"a:**:x|b", "byte 2"},
+        {"a|**:x", "byte 2"},
         {"order\n", "U+000A"},
         {"order:\xff", "UTF-8"},
     };
@@ -184,6 +209,11 @@ static void test_random_patterns_match_as_the_plain_definition_says(void **state
         bool match = hark_pattern_match(p, t);
         if (match != obvious(p, t))
             fail_msg("seed 7, round %d: '%s' and '%s' gave %d", i, p, t, match);
+        char both[2 * NAME_ROOM], other[NAME_ROOM];
+        random_name(&seed, in_pattern, HK_COUNTOF(in_pattern), other);
+        (void)snprintf(both, sizeof both, "%s|%s", i % 2 ? p : other, i % 2 ? other : p);
+        if (hark_pattern_match(both, t) != (match || obvious(other, t)))
+            fail_msg("seed 7, round %d: '%s' and '%s'", i, both, t);
         matches += match;
     }
     assert_true(matches > 1000);

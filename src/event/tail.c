@@ -122,7 +122,7 @@ static void read_down(hk_tail *t, const hark_store_query *q, hark_store_page *re
  * not to be wanted. */
 enum { UNWANTED = 64 };
 typedef struct known_types {
-    uint64_t only; /* 0 = the pattern has wildcards */
+    uint64_t only; /* 0 = the pattern may match several */
     uint64_t unwanted[UNWANTED];
 } known_types;
 
@@ -150,7 +150,7 @@ static void read_up(hk_tail *t, const hark_store_query *q, hark_store_page *ret)
     uint64_t seq = q->after + 1, hash;
     size_t bytes = 0;
     known_types types = {0};
-    if (q->pattern && !strchr(q->pattern, '*'))
+    if (q->pattern && !strpbrk(q->pattern, "*|"))
         types.only = type_hash(q->pattern, strlen(q->pattern));
     if (seq < oldest) {
         ret->gap = oldest - 1 < high ? oldest - 1 : high;
