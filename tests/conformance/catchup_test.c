@@ -68,6 +68,36 @@ static void test_a_rare_type_is_found_far_back(void **state)
     recorder_free(r);
 }
 
+static void test_one_consumer_listens_to_several_patterns_in_log_order(void **state)
+{
+    fixture *f = *state;
+    recorder *r = recorder_new();
+    uint64_t expected[40];
+    size_t n = 0;
+    reopen_bus(f, HARK_OPTS(hark_bus_opts, .tail_events = 16384));
+    for (int i = 0; i < 20; i++) {
+        if (i == 10 &&
+            f->store->survives) /* what came before is read from the log, later from memory */
+            reopen_bus(f, HARK_OPTS(hark_bus_opts, .tail_events = 16384));
+        publish_many(f, "order:shipped", 100);
+        expected[n++] = publish(f, "order:created");
+        publish(f, "order");
+        expected[n++] = publish(f, "payment:card:failed");
+    }
+    hark_sub *sub = subscribe(f, "order:created|payment:**", r, OPTS(.start = HARK_START_FIRST));
+    WAIT_UNTIL(stats_of(sub).acked == n);
+    for (size_t i = 0; i < n; i++)
+        assert_u64(r->seen[i].seq, expected[i]);
+    hark_page *page;
+    assert_ok(f,
+              hark_read(f->bus, HARK_OPTS(hark_read_opts, .type = "x|order:created", .limit = 100),
+                        &page, &f->ei));
+    assert_u64(hark_page_count(page), 20);
+    hark_page_free(page);
+    end_sub(sub);
+    recorder_free(r);
+}
+
 static void test_the_window_bounds_what_is_in_memory(void **state)
 {
     fixture *f = *state;
@@ -204,6 +234,7 @@ static const struct CMUnitTest tests[] = {
     TEST(test_a_consumer_far_behind_catches_up_from_the_log),
     TEST(test_many_workers_catch_up_without_loss),
     TEST(test_a_rare_type_is_found_far_back),
+    TEST(test_one_consumer_listens_to_several_patterns_in_log_order),
     TEST(test_the_window_bounds_what_is_in_memory),
     TEST(test_what_the_log_no_longer_has_is_told_as_one_gap),
     TEST(test_a_start_before_the_oldest_event_is_a_gap),
