@@ -274,8 +274,9 @@ typedef struct hark_store_schedule {
     int64_t by_delay; /* bit 0: was given as a delay; bit 1: its time is the publisher's own; stored
                          as it is */
     int64_t created_ns;
-    hark_event *event;  /* as it will be appended; borrowed */
-    uint8_t digest[16]; /* as in hark_store_append */
+    hark_event *event;    /* as it will be appended; borrowed */
+    uint8_t digest[16];   /* as in hark_store_append */
+    int64_t first_stands; /* likewise */
 } hark_store_schedule;
 typedef bool (*hark_store_schedule_fn)(void *ud, const hark_store_schedule *s);
 
@@ -416,7 +417,8 @@ typedef struct hark_store_ops {
 
     /* W: keeps a schedule and fills in its id. An event with this source and id that is in the log,
      * or waits in another schedule: with the same content *ret_sequence, or sch->id of that
-     * schedule, with *ret_duplicate; with other content HARK_ECONFLICT. */
+     * schedule, with *ret_duplicate; with other content HARK_ECONFLICT (first_stands: likewise a
+     * duplicate). */
     hark_err (*schedule_add)(hark_store *s, hark_store_schedule *sch, uint64_t *ret_sequence,
                              bool *ret_duplicate, hark_errinfo *ei);
     hark_err (*schedule_drop)(hark_store *s, uint64_t id, hark_errinfo *ei); /* W: HARK_ENOTFOUND */
@@ -454,7 +456,8 @@ typedef struct hark_store_ops {
                     hark_errinfo *ei);
 
     /* W, in a group: one transaction of the program's as a part of it. NULL: the store has none
-     * (HARK_ENOTSUP). Between tx_begin and tx_end come tx_run, tx_native, append, ack, keep, kept.
+     * (HARK_ENOTSUP). Between tx_begin and tx_end come tx_run, tx_native, append, ack, keep, kept,
+     * schedule_add, schedule_drop.
      * `until` (mono ns): statements of the program's are interrupted then.
      * tx_end: with `keep` its part stays in the group, HARK_OK; otherwise, or when it cannot stay
      * (statements left open, deferred foreign keys broken, the log's tables referred to), it is

@@ -7,7 +7,8 @@
  * one commit, so that they share one fsync. Therefore a closure
  *  - is quick: all writers wait for it, at most for its deadline;
  *  - may run more than once, because another one spoiled the commit that they were to share: it has
- *    no effect but its SQL, its events and what it writes to *ud, from the start each time;
+ *    no effect but its SQL, its events and schedules, and what it writes to *ud, from the start each
+ *    time;
  *  - calls nothing of the bus but the functions below: all others that would block or publish
  *    return HARK_EWRONGTHREAD.
  * What fails, takes too long or misbehaves harms only itself: its rows and events are undone, its
@@ -207,8 +208,25 @@ HARK_API HARK_MUST hark_err hark_tx_publish_json(hark_tx *tx, const hark_event_s
                                                  const hark_json_table *table, const void *from,
                                                  hark_receipt *ret);
 
-/* Gives what is published after it these correlationid and causationid, unless the spec has its
- * own; they also go before those that a delivery gives. NULL: as without this call.
+/* Schedules an event within the transaction, as hark_schedule does: it is there when the transaction
+ * is committed, and never was when it is undone. *ret (may be NULL) is the schedule's id, for a row
+ * of the program's, say; each run has its own, and that of a run which is undone may become
+ * another's. A delay counts from the run. From a delivery it is stamped as by
+ * hark_delivery_publish: where that gave it its id, as it does when the spec has none, what an
+ * earlier delivery of the same event has scheduled stands, whatever its content; *ret is its id
+ * then, or 0 when it was published already. hark_tx_schedule_cancel takes one back, also one that is
+ * due; undone, it has not.
+ * Ownership: the spec is copied; *ret is filled at once on success.
+ * Threads: the closure's.
+ * Blocks: on the store.
+ * Errors: as hark_schedule and hark_schedule_cancel, and the closure may go on after HARK_EEXIST,
+ * HARK_ECONFLICT and HARK_ENOTFOUND; HARK_EINVAL after the closure has returned. */
+HARK_API HARK_MUST hark_err hark_tx_schedule(hark_tx *tx, const hark_event_spec *spec,
+                                             hark_when when, hark_schedule_id *ret);
+HARK_API HARK_MUST hark_err hark_tx_schedule_cancel(hark_tx *tx, hark_schedule_id id);
+
+/* Gives what is published or scheduled after it these correlationid and causationid, unless the spec
+ * has its own; they also go before those that a delivery gives. NULL: as without this call.
  * Ownership: borrowed until the closure returns.
  * Threads: the closure's.
  * Blocks: no.
@@ -216,8 +234,8 @@ HARK_API HARK_MUST hark_err hark_tx_publish_json(hark_tx *tx, const hark_event_s
 HARK_API void hark_tx_stamp(hark_tx *tx, const char *correlationid, const char *causationid);
 
 /* Called when what the closure has published is appended and has its sequences, still within the
- * transaction. `last` is as for hark_transact. It may run SQL and hark_tx_keep, and not publish; an
- * error undoes the transaction. */
+ * transaction. `last` is as for hark_transact. It may run SQL and hark_tx_keep, and not publish or
+ * schedule; an error undoes the transaction. */
 typedef hark_err (*hark_tx_then_fn)(hark_tx *tx, const hark_receipt *last, void *ud);
 
 /* Says what is to be done when the closure has returned HARK_OK and its events are appended; the

@@ -1,8 +1,8 @@
 /* bus_i.h: the inside of a bus, a room at a time: bus.c (life), publish.c, insist.c (publishing with
  * retries), schedule.c, writer.c, group.c, dispatch.c, live.c, consumer.c, sub.c, delivery.c, read.c,
  * watch.c (timeouts), letters.c (dead letters), admin.c (pause, reset), replay.c, retain.c, why.c,
- * stats.c, settled.c, tx.c, guard.c (in-flight slots and crashes). Who owns what, and the order of
- * locks, is in docs/locking.md. */
+ * stats.c, settled.c, tx.c, tx_schedule.c, guard.c (in-flight slots and crashes). Who owns what, and
+ * the order of locks, is in docs/locking.md. */
 #ifndef HK_BUS_I_H
 #define HK_BUS_I_H
 

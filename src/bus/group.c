@@ -30,16 +30,27 @@ static bool spreads(const hark_bus *bus, hark_err err)
     return ends_group(err) && !bus->info.direct;
 }
 
+static hark_err append_items(hark_bus *bus, group *g, hk_request *r)
+{
+    return bus->ops->append(bus->store, r->items, r->n, r->ei ? r->ei : &g->ei);
+}
+
+/* A schedule's row goes first: if it has gone already, it was cancelled after it had become due. */
+static hark_err append_scheduled(hark_bus *bus, group *g, hk_request *r)
+{
+    hark_err err = bus->ops->schedule_drop(bus->store, r->schedule, &g->ei);
+    if (err)
+        return err;
+    err = append_items(bus, g, r);
+    if (err && !ends_group(err))
+        hk_log(HK_WARN, "schedule %llu was not published: %s", (unsigned long long)r->schedule,
+               g->ei.text);
+    return err;
+}
+
 static void append(hark_bus *bus, group *g, hk_request *r)
 {
-    r->err = bus->ops->append(bus->store, r->items, r->n, r->ei ? r->ei : &g->ei);
-    if (!ends_group(r->err) && r->schedule) {
-        if (r->err)
-            hk_log(HK_WARN, "schedule %llu was not published: %s", (unsigned long long)r->schedule,
-                   g->ei.text);
-        hark_err err = bus->ops->schedule_drop(bus->store, r->schedule, &g->ei);
-        r->err = ends_group(err) ? err : r->err;
-    }
+    r->err = r->schedule ? append_scheduled(bus, g, r) : append_items(bus, g, r);
     if (ends_group(r->err)) {
         g->err = r->err;
         if (r->ei)

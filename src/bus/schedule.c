@@ -1,8 +1,9 @@
 /* schedule.c: publishing later. A schedule is a row of the store; a queue of what is due when
  * (hk_sched, in src/delivery) is kept in memory. The writer takes what is due, appends the event and
  * drops the row in one group, so an event is published once, whatever crashes. */
-#include "bus/bus_i.h"
+#include "bus/schedule_i.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 /* While something waits by the wall clock, that is looked at so often: it may be set. */
@@ -155,21 +156,9 @@ int64_t hk_schedules_due(hark_bus *bus)
     return wait;
 }
 
-/* ---- the calls ------------------------------------------------------------------------------- */
+/* ---- making one ------------------------------------------------------------------------------ */
 
-typedef struct adding {
-    hark_store_schedule sch;
-    uint64_t sequence;
-    bool duplicate;
-} adding;
-
-static hark_err add_job(hark_bus *bus, void *ud, hark_errinfo *ei)
-{
-    adding *a = ud;
-    return bus->ops->schedule_add(bus->store, &a->sch, &a->sequence, &a->duplicate, ei);
-}
-
-static hark_err set_due(hark_when when, hk_now now, adding *a, int64_t *ret_due, hark_errinfo *ei)
+static hark_err set_due(hark_when when, hk_now now, hk_scheduling *x, hark_errinfo *ei)
 {
     if (when.after_ms < 0 || when.at_ns < 0 || (when.at_ns && when.after_ms))
         return hk_fail(ei, HARK_EINVAL,
@@ -177,74 +166,146 @@ static hark_err set_due(hark_when when, hk_now now, adding *a, int64_t *ret_due,
                        "hark_at, or a delay by hark_after",
                        (long long)when.at_ns, (long long)when.after_ms);
     int64_t delay = hk_ms_to_ns(when.after_ms);
-    a->sch.by_delay |= when.at_ns ? 0 : BY_DELAY;
-    a->sch.due_ns = when.at_ns                     ? when.at_ns
+    x->due.by_delay = !when.at_ns;
+    x->sch.by_delay = when.at_ns ? 0 : BY_DELAY;
+    x->sch.due_ns = when.at_ns                     ? when.at_ns
                     : delay > INT64_MAX - now.wall ? INT64_MAX
                                                    : now.wall + delay;
-    *ret_due = when.at_ns                     ? when.at_ns
-               : delay > INT64_MAX - now.mono ? INT64_MAX
-                                              : now.mono + delay;
+    x->due.due = when.at_ns                     ? when.at_ns
+                 : delay > INT64_MAX - now.mono ? INT64_MAX
+                                                : now.mono + delay;
     return HARK_OK;
 }
 
-/* After the commit the queue learns it, and the writer looks again. */
-static hark_err queue(hark_bus *bus, const adding *a, int64_t due, hark_errinfo *ei)
+static hark_err take_room(hark_bus *bus, hk_due *due, hark_errinfo *ei)
 {
     hk_writer *w = &bus->writer;
     pthread_mutex_lock(&w->sched_lock);
-    hark_err err = w->sched
-                       ? hk_sched_add(w->sched, a->sch.id, due, (a->sch.by_delay & BY_DELAY) != 0)
-                       : HARK_ECLOSED;
+    bool closed = !w->sched;
+    due->room = closed ? NULL : hk_sched_promise(w->sched);
     pthread_mutex_unlock(&w->sched_lock);
-    hk_inbox_wake(&w->inbox);
+    if (due->room)
+        return HARK_OK;
+    return closed ? hk_fail(ei, HARK_ECLOSED, "the bus is closed")
+                  : hk_fail(ei, HARK_ENOMEM, "no memory for a schedule; free some, then try again");
+}
+
+bool hk_due_queue(hark_bus *bus, hk_due *due)
+{
+    hk_writer *w = &bus->writer;
+    pthread_mutex_lock(&w->sched_lock);
+    bool open = w->sched != NULL;
+    if (open) {
+        hk_sched_put(w->sched, due->room, due->id, due->due, due->by_delay);
+        due->room = NULL;
+    }
+    pthread_mutex_unlock(&w->sched_lock);
+    return open;
+}
+
+void hk_due_drop(hark_bus *bus, hk_due *due)
+{
+    hk_writer *w = &bus->writer;
+    if (!due->room)
+        return;
+    pthread_mutex_lock(&w->sched_lock);
+    if (w->sched)
+        hk_sched_forgo(w->sched, due->room);
+    else
+        free(due->room);
+    pthread_mutex_unlock(&w->sched_lock);
+    due->room = NULL;
+}
+
+hark_err hk_scheduling_make(hark_bus *bus, const hark_event_spec *spec, hark_when when,
+                            hk_scheduling *ret, hark_errinfo *ei)
+{
+    hk_now now = hk_now_get();
+    hk_scheduling x = {.sch.created_ns = now.wall};
+    if (spec->expected_version)
+        return hk_fail(ei, HARK_EINVAL,
+                       "expected_version cannot be checked later: publish now, or leave it out");
+    hark_err err = set_due(when, now, &x, ei);
+    if (!err)
+        err = take_room(bus, &x.due, ei);
     if (err)
-        return hk_fail(ei, err, "schedule %llu is stored, and published after the next start",
-                       (unsigned long long)a->sch.id);
+        return err;
+    err = hk_publish_make(bus, spec, 1, 0, &x.sch.event, ei);
+    if (err) {
+        hk_due_drop(bus, &x.due);
+        return err;
+    }
+    x.sch.by_delay |= spec->time ? TIME_GIVEN : 0;
+    hk_event_digest(x.sch.event, bus->info.log_id, x.sch.digest);
+    *ret = x;
     return HARK_OK;
 }
 
-static hark_err add(hark_bus *bus, adding *a, int64_t due, hark_schedule_id *ret, hark_errinfo *ei)
+hark_err hk_scheduling_keep(hark_bus *bus, hk_scheduling *x, bool *ret_duplicate, hark_errinfo *ei)
+{
+    uint64_t sequence = 0;
+    hark_err err = bus->ops->schedule_add(bus->store, &x->sch, &sequence, ret_duplicate, ei);
+    if (err)
+        return err;
+    if (sequence && !x->sch.first_stands)
+        return hk_fail(ei, HARK_EEXIST,
+                       "the event with id '%.60s' is in the log already, as sequence %llu",
+                       hark_event_id(x->sch.event), (unsigned long long)sequence);
+    x->due.id = sequence ? 0 : x->sch.id;
+    return HARK_OK;
+}
+
+void hk_scheduling_clear(hark_bus *bus, hk_scheduling *x)
+{
+    hk_due_drop(bus, &x->due);
+    hark_event_unref(x->sch.event);
+}
+
+/* ---- the calls ------------------------------------------------------------------------------- */
+
+typedef struct adding {
+    hk_scheduling x;
+    bool duplicate;
+} adding;
+
+static hark_err add_job(hark_bus *bus, void *ud, hark_errinfo *ei)
+{
+    adding *a = ud;
+    return hk_scheduling_keep(bus, &a->x, &a->duplicate, ei);
+}
+
+static hark_err add(hark_bus *bus, adding *a, hark_schedule_id *ret, hark_errinfo *ei)
 {
     hark_err err = hk_writer_run(bus, add_job, a, ei);
     if (err)
         return err;
-    if (a->duplicate && a->sequence)
-        return hk_fail(ei, HARK_EEXIST,
-                       "the event with id '%.60s' is in the log already, as sequence %llu",
-                       hark_event_id(a->sch.event), (unsigned long long)a->sequence);
-    if (!a->duplicate)
-        err = queue(bus, a, due, ei);
-    if (!err && ret)
-        *ret = a->sch.id;
-    return err;
+    uint64_t id = a->x.due.id;
+    if (!a->duplicate && !hk_due_queue(bus, &a->x.due))
+        return hk_fail(ei, HARK_ECLOSED,
+                       "schedule %llu is stored, and published after the next start",
+                       (unsigned long long)id);
+    hk_inbox_wake(&bus->writer.inbox);
+    if (ret)
+        *ret = id;
+    return HARK_OK;
 }
 
 hark_err hark_schedule(hark_bus *bus, const hark_event_spec *given, hark_when when,
                        hark_schedule_id *ret, hark_errinfo *ei)
 {
     hark_event_spec spec;
-    hk_now now = hk_now_get();
-    adding a = {.sch.created_ns = now.wall};
-    int64_t due = 0;
+    adding a = {.duplicate = false};
     hark_err err = hk_may_operate(bus, "hark_schedule", ei);
     if (!err && !hk_bus_accepts(bus) && hk_role_get() != HK_ROLE_HANDLER)
         err = hk_fail(ei, HARK_ECLOSED, "the bus is draining");
     if (!err)
         err = hk_opts_take(given, &spec, sizeof spec, "hark_event_spec", ei);
-    if (!err && spec.expected_version)
-        err = hk_fail(ei, HARK_EINVAL,
-                      "expected_version cannot be checked later: publish now, or "
-                      "leave it out");
     if (!err)
-        err = set_due(when, now, &a, &due, ei);
-    if (!err)
-        err = hk_publish_make(bus, &spec, 1, 0, &a.sch.event, ei);
+        err = hk_scheduling_make(bus, &spec, when, &a.x, ei);
     if (err)
         return err;
-    a.sch.by_delay |= spec.time ? TIME_GIVEN : 0;
-    hk_event_digest(a.sch.event, bus->info.log_id, a.sch.digest);
-    err = add(bus, &a, due, ret, ei);
-    hark_event_unref(a.sch.event);
+    err = add(bus, &a, ret, ei);
+    hk_scheduling_clear(bus, &a.x);
     return err;
 }
 

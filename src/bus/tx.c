@@ -1,8 +1,8 @@
 /* tx.c: transactions. A closure travels to the writer as a publish does, and keeps its turn among
  * publishes; the group runs it as a part of its own (group.c). What it publishes is made when it
- * asks for it and appended when it has returned. It may be run again, so a run begins by dropping
- * what the one before has left. */
-#include "bus/bus_i.h"
+ * asks for it and appended when it has returned; what it schedules is in tx_schedule.c. It may be run
+ * again, so a run begins by dropping what the one before has left. */
+#include "bus/tx_i.h"
 #include "bus/versions_i.h"
 
 #include <stdarg.h>
@@ -11,27 +11,6 @@
 #include <string.h>
 
 enum { DEADLINE_MS = 50, DEADLINE_MAX_MS = 10000, TX_BYTES = 512, KEY_MAX = 1024 };
-
-struct hark_tx {
-    hk_request request; /* its items are the events of the last run */
-    hark_bus *bus;
-    hark_tx_fn fn;
-    void *ud;
-    hark_transacted_fn done; /* async; NULL: somebody waits */
-    int64_t deadline_ns;
-    hark_delivery *delivery; /* that it belongs to; NULL = none */
-    hark_store_slot *slot;   /* of the delivery whose handler waits for it; NULL = none */
-    /* of the run */
-    hark_errinfo ei;
-    hark_receipt **receipts; /* the program's, as many as items; some NULL */
-    size_t cap;
-    uint64_t ordinal; /* of the next derived id */
-    int64_t changes;
-    const char *correlationid, *causationid;
-    hark_tx_then_fn then;
-    void *then_ud;
-    bool appended; /* nothing more can be published */
-};
 
 /* ---- inside a closure ------------------------------------------------------------------------ */
 
@@ -105,8 +84,7 @@ static bool room_for_one(hark_tx *tx)
     return true;
 }
 
-/* As a delivery stamps what it publishes, or as hark_tx_stamp said. */
-static unsigned stamp(hark_tx *tx, hark_event_spec *s, char id[HK_UUID_TEXT + 1])
+unsigned hk_tx_stamp(hark_tx *tx, hark_event_spec *s, char id[HK_UUID_TEXT + 1])
 {
     if (tx->correlationid && !s->correlationid)
         s->correlationid = tx->correlationid;
@@ -130,7 +108,7 @@ hark_err hark_tx_publish(hark_tx *tx, const hark_event_spec *spec, hark_receipt 
                        HK_BATCH_MAX);
     if (!room_for_one(tx))
         return hk_fail(&tx->ei, HARK_ENOMEM, "no memory for the events of a transaction");
-    unsigned flags = stamp(tx, &s, id);
+    unsigned flags = hk_tx_stamp(tx, &s, id);
     err = hk_publish_item(tx->bus, &s, flags, 1, &tx->request.items[tx->request.n], &tx->ei);
     if (err)
         return err;
@@ -200,6 +178,7 @@ static void drop_items(hark_tx *tx)
 static void begin_run(hark_tx *tx)
 {
     drop_items(tx);
+    hk_tx_dues_drop(tx);
     tx->ei = (hark_errinfo){0};
     tx->changes = 0;
     tx->ordinal = tx->delivery ? tx->delivery->ordinal : 0;
@@ -285,8 +264,10 @@ hark_err hk_tx_run(hark_tx *tx, bool *ret_gone)
 static void tx_free(hark_tx *tx)
 {
     drop_items(tx);
+    hk_tx_dues_drop(tx);
     free(tx->request.items);
     free(tx->receipts);
+    free(tx->dues);
     free(tx);
 }
 
@@ -316,10 +297,12 @@ void hk_tx_done(hark_tx *tx, hark_err err)
     hark_receipt last;
     hk_request *r = &tx->request;
     receipt_of(tx, r->n - 1, &last);
-    if (!err)
+    if (!err) {
         give_receipts(tx);
-    else if (err == HARK_EVERSION)
+        hk_tx_dues_queue(tx);
+    } else if (err == HARK_EVERSION) {
         tell_version(tx, &last);
+    }
     if (err && tx->ei.err != err)
         (void)hk_fail(&tx->ei, err, "%s", hark_err_text(err));
     if (tx->done) {

@@ -349,6 +349,25 @@ static void tell_throttled(const facts *f, hark_why_info *r)
     say_also(f, r, true);
 }
 
+static const char *const names[] = {
+    [HARK_WHY_IDLE] = "idle",
+    [HARK_WHY_CATCHING_UP] = "catching-up",
+    [HARK_WHY_NOT_OPEN] = "not-open",
+    [HARK_WHY_PAUSED] = "paused",
+    [HARK_WHY_STORE_FAILING] = "store-failing",
+    [HARK_WHY_LEDGER_FULL] = "ledger-full",
+    [HARK_WHY_WINDOW_FULL] = "window-full",
+    [HARK_WHY_WORKER_BUSY] = "worker-busy",
+    [HARK_WHY_LANE_WAITING] = "lane-waiting",
+    [HARK_WHY_PARKED] = "parked",
+    [HARK_WHY_THROTTLED] = "throttled",
+};
+
+const char *hark_why_name(int64_t code)
+{
+    return code >= 0 && code < (int64_t)HK_COUNTOF(names) ? names[code] : "other";
+}
+
 static void (*const tellers[])(const facts *, hark_why_info *) = {
     [HARK_WHY_IDLE] = tell_idle,
     [HARK_WHY_CATCHING_UP] = tell_catching_up,

@@ -219,6 +219,12 @@ hk_sched *hk_sched_new(void);
 void hk_sched_free(hk_sched *q);
 /* due: mono for by_delay, else wall. HARK_ENOMEM. */
 hark_err hk_sched_add(hk_sched *q, uint64_t id, int64_t due, bool by_delay);
+/* Room for one that may come: it is put there, which cannot fail, or forgone. NULL: no memory. What
+ * is promised when the queue is freed is the holder's to free(). */
+typedef struct hk_sched_entry hk_sched_entry;
+hk_sched_entry *hk_sched_promise(hk_sched *q);
+void hk_sched_put(hk_sched *q, hk_sched_entry *e, uint64_t id, int64_t due, bool by_delay);
+void hk_sched_forgo(hk_sched *q, hk_sched_entry *e);
 bool hk_sched_remove(hk_sched *q, uint64_t id);
 /* Takes one that is due, the earlier first; false when none is. It stays known until it is removed,
  * having been published, or put back, which takes no memory and so cannot fail. */

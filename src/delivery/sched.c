@@ -4,13 +4,14 @@
 
 #include <stdlib.h>
 
-typedef struct entry {
+typedef struct hk_sched_entry entry;
+struct hk_sched_entry {
     uint64_t id;
     int64_t due;
     bool by_delay;
-    size_t at;           /* 1-based place in its heap; 0 = taken */
-    struct entry *chain; /* same bucket */
-} entry;
+    size_t at;    /* 1-based place in its heap; 0 = taken */
+    entry *chain; /* same bucket */
+};
 
 typedef struct heap {
     entry **e; /* from 1 */
@@ -18,8 +19,9 @@ typedef struct heap {
 } heap;
 
 struct hk_sched {
-    heap wall, mono; /* each has room for all entries: what was taken can always go back */
-    size_t n_taken;
+    /* each has room for all entries and for those promised: adding or putting back cannot fail */
+    heap wall, mono;
+    size_t n_taken, n_promised;
     entry **buckets;
     size_t n_buckets; /* a power of two */
 };
@@ -144,18 +146,37 @@ void hk_sched_free(hk_sched *q)
     free(q);
 }
 
-hark_err hk_sched_add(hk_sched *q, uint64_t id, int64_t due, bool by_delay)
+hk_sched_entry *hk_sched_promise(hk_sched *q)
 {
-    size_t n = hk_sched_count(q) + 1;
+    size_t n = hk_sched_count(q) + q->n_promised + 1;
     bool room = heap_reserve(&q->wall, n) && heap_reserve(&q->mono, n);
     entry *e = room ? malloc(sizeof *e) : NULL;
-    if (!e)
-        return HARK_ENOMEM;
+    q->n_promised += e != NULL;
+    return e;
+}
+
+void hk_sched_forgo(hk_sched *q, hk_sched_entry *e)
+{
+    q->n_promised--;
+    free(e);
+}
+
+void hk_sched_put(hk_sched *q, hk_sched_entry *e, uint64_t id, int64_t due, bool by_delay)
+{
+    q->n_promised--;
     (void)hk_sched_remove(q, id); /* it has a new time */
     grow(q);
     *e = (entry){.id = id, .due = due, .by_delay = by_delay, .chain = *bucket(q, id)};
     *bucket(q, id) = e;
     heap_add(heap_of(q, by_delay), e);
+}
+
+hark_err hk_sched_add(hk_sched *q, uint64_t id, int64_t due, bool by_delay)
+{
+    entry *e = hk_sched_promise(q);
+    if (!e)
+        return HARK_ENOMEM;
+    hk_sched_put(q, e, id, due, by_delay);
     return HARK_OK;
 }
 

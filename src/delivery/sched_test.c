@@ -121,6 +121,27 @@ static void test_a_new_time_wins_over_putting_back(void **state)
     assert_int_equal(take(q, 500, 0), 1);
 }
 
+static void test_what_was_promised_room_comes_in_order_with_the_others(void **state)
+{
+    hk_sched *q = *state;
+    enum { N = 1000 };
+    hk_sched_entry *room[N];
+    for (size_t i = 0; i < N; i++)
+        assert_non_null(room[i] = hk_sched_promise(q));
+    assert_int_equal(hk_sched_count(q), 0);
+    for (uint64_t id = N + 1; id <= 2 * N; id++)
+        add(q, id, (int64_t)id, id % 2);
+    for (uint64_t id = N; id > 0; id--)
+        if (id % 4)
+            hk_sched_put(q, room[id - 1], id, (int64_t)id, id % 2);
+        else
+            hk_sched_forgo(q, room[id - 1]);
+    for (uint64_t id = 1; id <= 2 * N; id++)
+        if (id % 4 || id > N)
+            assert_int_equal(take(q, (int64_t)id, (int64_t)id), id);
+    assert_int_equal(take(q, 9 * N, 9 * N), 0);
+}
+
 static void test_a_hundred_thousand_come_in_order_and_go_quickly(void **state)
 {
     hk_sched *q = *state;
@@ -151,6 +172,7 @@ int main(void)
         TEST(test_the_wait_is_short_while_the_wall_clock_matters),
         TEST(test_a_cancelled_one_is_gone),
         TEST(test_added_twice_it_has_the_new_time),
+        TEST(test_what_was_promised_room_comes_in_order_with_the_others),
         TEST(test_a_hundred_thousand_come_in_order_and_go_quickly),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

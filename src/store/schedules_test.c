@@ -22,10 +22,11 @@ typedef struct added {
     bool duplicate;
 } added;
 
-static hark_err try_add(fixture *f, const char *id, const char *source, const char *json,
-                        added *ret)
+static hark_err try_add_as(fixture *f, const char *id, const char *source, const char *json,
+                           bool first_stands, added *ret)
 {
-    hark_store_schedule sch = {.due_ns = 50, .by_delay = 3, .created_ns = 40};
+    hark_store_schedule sch = {
+        .due_ns = 50, .by_delay = 3, .created_ns = 40, .first_stands = first_stands};
     sch.event = named_event(id, source, json);
     hk_event_digest(sch.event, f->info.log_id, sch.digest);
     begin(f);
@@ -34,6 +35,12 @@ static hark_err try_add(fixture *f, const char *id, const char *source, const ch
     ret->id = sch.id;
     hark_event_unref(sch.event);
     return err;
+}
+
+static hark_err try_add(fixture *f, const char *id, const char *source, const char *json,
+                        added *ret)
+{
+    return try_add_as(f, id, source, json, false, ret);
 }
 
 static added schedule(fixture *f, const char *id)
@@ -238,6 +245,20 @@ static void test_other_content_under_an_id_of_the_log_is_a_conflict(void **state
     assert_schedules(f, "", 0, 0);
 }
 
+static void test_of_a_derived_id_the_first_stands_whatever_its_content(void **state)
+{
+    fixture *f = *state;
+    added a = {.id = 9}, waits = schedule(f, "a");
+    publish(f, "b", "1");
+    assert_ok(f, try_add_as(f, "a", "/test", "2", true, &a));
+    assert_true(a.duplicate && a.id == waits.id && a.sequence == 0);
+    assert_ok(f, try_add_as(f, "b", "/test", "2", true, &a));
+    assert_true(a.duplicate && a.id == 0 && a.sequence == 1);
+    assert_ok(f, try_add_as(f, "c", "/test", "2", true, &a));
+    assert_false(a.duplicate);
+    assert_schedules(f, "a; c", 0, 0);
+}
+
 static void test_another_source_is_another_event(void **state)
 {
     fixture *f = *state;
@@ -288,6 +309,7 @@ int main(void)
         BOTH(test_other_content_under_a_waiting_id_is_a_conflict),
         BOTH(test_an_event_of_the_log_is_not_scheduled),
         BOTH(test_other_content_under_an_id_of_the_log_is_a_conflict),
+        BOTH(test_of_a_derived_id_the_first_stands_whatever_its_content),
         BOTH(test_another_source_is_another_event),
         BOTH(test_a_schedule_is_dropped_once),
         BOTH(test_what_was_dropped_may_be_scheduled_anew),

@@ -501,6 +501,8 @@ static void test_what_cannot_be_answered_is_refused(void **state)
     assert_err(f, HARK_EINVAL, hark_why(f->bus, "c", &r, &f->ei));
     r.size = sizeof r;
     assert_err(f, HARK_EINVAL, hark_why(f->bus, NULL, &r, &f->ei));
+    assert_string_equal(hark_why_name(HARK_WHY_LANE_WAITING), "lane-waiting");
+    assert_string_equal(hark_why_name(-1), "other");
     assert_err(f, HARK_ENOTFOUND, hark_why(f->bus, "nobody", &r, &f->ei));
     assert_says(f, "no consumer 'nobody' is registered");
     bool was = hark_thread_nonblocking(true);

@@ -1,8 +1,8 @@
 /* kill_transact_victim, killed -9 again and again on one log, and crashing by itself inside closures. After
  * each death rows and ledger are looked at beside the library: no effect twice, what is settled has its
  * effect, and what has its effect is settled. In the end each item has exactly one row and one event that
- * was published with it; only those died that were to. Then items that crash always: each becomes a dead
- * letter, and nobody else does, though closures run on whatever thread writes the log. */
+ * was published, or scheduled, with it; only those died that were to. Then items that crash always: each
+ * becomes a dead letter, and nobody else does, though closures run on whatever thread writes the log. */
 #include "crash_kit.h"
 #include "kit.h"
 #include "transact_work.h"
@@ -120,9 +120,12 @@ static void look(const campaign *c)
                "SELECT count(*) FROM sqlite_master WHERE name IN ('effects', 'hark_consumers')") ==
         2) {
         none(c, db, "effects are doubled", "SELECT count(*) - count(DISTINCT seq) FROM effects");
-        none(c, db, "effects have no event, or events no effect",
-             "SELECT abs((SELECT count(*) FROM effects) - (SELECT count(*) FROM " OF(
-                 TRANSACT_DONE) "))");
+        none(c, db, "effects have no event or schedule, or these no effect",
+             "SELECT abs((SELECT count(*) FROM effects) - (SELECT count(*) FROM hark_schedules) - "
+             "(SELECT count(*) FROM " OF(TRANSACT_DONE) "))");
+        none(c, db, "events came, and still wait to come",
+             "SELECT count(*) FROM hark_schedules WHERE CAST(CAST(data AS TEXT) AS INTEGER) IN "
+             "(SELECT item FROM " OF(TRANSACT_DONE) ")");
         /* 6: settled by a transaction */
         none(c, db, "effects are open in the ledger",
              "SELECT count(*) FROM effects e JOIN hark_deliveries d ON d.seq = e.seq WHERE d.state "
@@ -207,6 +210,7 @@ static void audit(const campaign *c)
     none(c, db, "items have no derived event",
          "SELECT count(*) FROM (" ITEMS
          ") i WHERE seq NOT IN (SELECT item FROM " OF(TRANSACT_DONE) ")");
+    none(c, db, "schedules are left", "SELECT count(*) FROM hark_schedules");
     none(c, db, "rows are left in the ledger", "SELECT count(*) FROM hark_deliveries");
     none(c, db, "dead letters are left", "SELECT count(*) FROM hark_dead_letters");
     look_at_order(db);

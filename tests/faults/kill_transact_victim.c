@@ -54,17 +54,24 @@ static bool first_time(uint64_t n)
     return fd >= 0;
 }
 
+static hark_err tell(hark_tx *tx, const effect *e)
+{
+    char json[24];
+    (void)snprintf(json, sizeof json, "%llu", (unsigned long long)e->seq);
+    const hark_event_spec *done = HARK_OPTS(hark_event_spec, .type = TRANSACT_DONE, .json = json);
+    if (e->fate == TRANSACT_LATER)
+        return hark_tx_schedule(tx, done, hark_after((int64_t)(e->n % 21)), NULL);
+    return hark_tx_publish(tx, done, NULL);
+}
+
 static hark_err write_effect(hark_tx *tx, void *ud)
 {
     const effect *e = ud;
-    char json[24];
-    (void)snprintf(json, sizeof json, "%llu", (unsigned long long)e->seq);
     hark_err err = hark_tx_exec(tx, "INSERT INTO effects(seq, n, key) VALUES(?, ?, ?)",
                                 HARK_ARGS(hark_int((int64_t)e->seq), hark_int((int64_t)e->n),
                                           hark_int((int64_t)(e->n % TRANSACT_KEYS))));
     if (!err)
-        err = hark_tx_publish(tx, HARK_OPTS(hark_event_spec, .type = TRANSACT_DONE, .json = json),
-                              NULL);
+        err = tell(tx, e);
     if (e->fate == TRANSACT_POISON || e->fate == TRANSACT_POISON_BESIDE ||
         (e->fate == TRANSACT_CRASHES_ONCE && first_time(e->n)))
         crash();
@@ -203,19 +210,29 @@ static bool take_info(const hark_consumer_info *info, void *ud)
     return true;
 }
 
+static bool count_schedule(const hark_schedule_info *info, void *ud)
+{
+    (void)info;
+    ++*(size_t *)ud;
+    return true;
+}
+
 static bool all_settled(uint64_t last)
 {
     hark_sub_stats st = {.size = sizeof st};
     hark_consumer_info info = {.size = 0};
     hark_errinfo ei;
-    size_t letters = 0;
+    size_t letters = 0, schedules = 0;
     must(hark_sub_stats_get(sub, &st), "hark_sub_stats_get", &ei);
     must(hark_consumers(bus, take_info, &info, &ei), "hark_consumers", &ei);
     must(hark_dead_letters(bus, HARK_OPTS(hark_dead_filter, .redriven = 1), count_letter, &letters,
                            &ei),
          "hark_dead_letters", &ei);
-    return st.position >= last && !st.pending && !info.retrying && !info.behind &&
-           (poisoned || !letters);
+    /* looked at last: what is settled schedules nothing more */
+    bool settled = st.position >= last && !st.pending && !info.retrying && !info.behind &&
+                   (poisoned || !letters);
+    must(hark_schedules(bus, count_schedule, &schedules, &ei), "hark_schedules", &ei);
+    return settled && !schedules;
 }
 
 static void settle(uint64_t last)

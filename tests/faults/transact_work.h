@@ -9,7 +9,7 @@
 
 enum { TRANSACT_KEYS = 13, TRANSACT_WORKERS = 4, TRANSACT_CRASHES = 3 };
 #define TRANSACT_ITEM     "work:item" /* data: its number */
-#define TRANSACT_DONE     "work:done" /* data: the item's sequence; one for each */
+#define TRANSACT_DONE     "work:done" /* data: the item's sequence; one for each, some scheduled */
 #define TRANSACT_NOTE     "work:note" /* likewise, by hark_delivery_publish, of some */
 #define TRANSACT_CONSUMER "effects"
 
@@ -19,6 +19,7 @@ typedef enum transact_fate {
     TRANSACT_LIES,         /* its handler answers HARK_RETRY after the commit */
     TRANSACT_DIES,         /* is rejected once, and redriven */
     TRANSACT_NOTES,        /* publishes a note before */
+    TRANSACT_LATER,        /* its event is scheduled, not published */
     TRANSACT_CRASHES_ONCE, /* its first closure crashes */
     TRANSACT_POISON,       /* each of its closures does; only where there is poison */
     TRANSACT_POISON_BESIDE /* likewise, one of hark_transact */
@@ -40,6 +41,10 @@ static inline transact_fate transact_fate_of(uint64_t n, bool poisoned)
         return TRANSACT_DIES;
     case 8:
         return TRANSACT_LIES;
+    case 6:
+    case 9:
+    case 15:
+        return TRANSACT_LATER;
     case 11:
     case 12:
         return TRANSACT_NOTES;

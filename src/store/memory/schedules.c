@@ -33,7 +33,7 @@ static hark_err find_in_log(hark_store *s, const hark_store_schedule *sch, uint6
     uint64_t seq = hark_event_sequence(e);
     hk_event_digest(e, s->log_id, digest);
     hark_event_unref(e);
-    if (memcmp(digest, sch->digest, sizeof digest) != 0)
+    if (!sch->first_stands && memcmp(digest, sch->digest, sizeof digest) != 0)
         return conflict(sch->event, "sequence", seq, ei);
     *ret_sequence = seq;
     return HARK_OK;
@@ -71,7 +71,7 @@ static hark_err add_locked(hk_mem_ledger *g, hark_store_schedule *sch, bool *ret
     const hk_mem_schedule *m = find_waiting(g, sch->event);
     if (!m)
         return keep(g, sch, ei);
-    if (memcmp(m->s.digest, sch->digest, sizeof sch->digest) != 0)
+    if (!sch->first_stands && memcmp(m->s.digest, sch->digest, sizeof sch->digest) != 0)
         return conflict(sch->event, "schedule", m->s.id, ei);
     sch->id = m->s.id;
     *ret_duplicate = true;

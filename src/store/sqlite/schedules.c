@@ -25,8 +25,8 @@ static hark_err find_first(hark_store *s, hk_sql which, const hark_store_schedul
     err = hk_conn_step(&s->conn, st, &row, "looking for a repeated event", ei);
     *ret = !err && row ? (uint64_t)sqlite3_column_int64(st, 0) : 0;
     if (*ret)
-        *ret_same = sqlite3_column_bytes(st, 1) == 16 &&
-                    memcmp(sqlite3_column_blob(st, 1), sch->digest, 16) == 0;
+        *ret_same = sch->first_stands || (sqlite3_column_bytes(st, 1) == 16 &&
+                                          memcmp(sqlite3_column_blob(st, 1), sch->digest, 16) == 0);
     sqlite3_reset(st);
     return err;
 }

@@ -1,5 +1,5 @@
-/* Schedules in groups: looked up by the group that adds or fires them, and undone with it; and an event
- * at the limits of what a schedule keeps. */
+/* Schedules in groups: looked up by the group that adds or fires them, and undone with it, or with the
+ * closure that does so; and an event at the limits of what a schedule keeps. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -7,7 +7,7 @@
 
 #include <cmocka.h>
 
-#include "store/sqlite/fixture_i.h"
+#include "store/sqlite/tx_fixture_i.h"
 
 typedef struct added {
     uint64_t id, sequence;
@@ -137,6 +137,80 @@ static void test_a_schedule_fires_in_one_step_with_its_end(void **state)
     assert_reads(f, "1 end", .limit = 10);
 }
 
+/* ---- in closures ----------------------------------------------------------------------------- */
+
+static void test_what_a_closure_adds_and_drops_is_undone_with_it_alone(void **state)
+{
+    fixture *f = *state;
+    added a;
+    schedule_three(f);
+    begin(f);
+    tx_begin(f);
+    assert_ok(f, schedule(f, "d", 1, &a));
+    assert_ok(f, OPS.schedule_drop(f->store, 1, &f->ei));
+    tx_keep(f);
+    tx_begin(f);
+    assert_ok(f, schedule(f, "e", 1, &a));
+    assert_ok(f, OPS.schedule_drop(f->store, 2, &f->ei));
+    assert_err(f, HARK_ENOTFOUND, OPS.schedule_drop(f->store, 1, &f->ei));
+    tx_undo(f);
+    tx_begin(f);
+    assert_ok(f, schedule(f, "f", 1, &a));
+    tx_keep(f);
+    commit(f);
+    assert_lists(f, "2:b 3:c 4:d 5:f ", 0, 0, true);
+}
+
+static void test_a_closure_goes_on_after_a_conflict(void **state)
+{
+    fixture *f = *state;
+    added a;
+    schedule_three(f);
+    begin(f);
+    tx_begin(f);
+    assert_err(f, HARK_ECONFLICT, schedule(f, "a", 2, &a));
+    assert_ok(f, schedule(f, "d", 1, &a));
+    tx_keep(f);
+    commit(f);
+    assert_lists(f, "1:a 2:b 3:c 4:d ", 0, 0, true);
+}
+
+static void test_nothing_is_scheduled_after_the_transaction_is_gone(void **state)
+{
+    fixture *f = *state;
+    added a;
+    schedule_three(f);
+    in_tx(f, "INSERT INTO stock VALUES('a', 1)");
+    begin(f);
+    tx_begin(f);
+    assert_err(f, HARK_ECONSTRAINT, run(f, "INSERT OR ROLLBACK INTO stock VALUES('a', 1)"));
+    assert_err(f, HARK_ECONSTRAINT, schedule(f, "d", 1, &a));
+    assert_err(f, HARK_ECONSTRAINT, OPS.schedule_drop(f->store, 1, &f->ei));
+    tx_gone(f, HARK_ECONSTRAINT);
+    assert_lists(f, "1:a 2:b 3:c ", 0, 0, true);
+}
+
+/* Its own ids move, and what the program does to those of others shows nevertheless. */
+static void test_a_schedule_hides_no_change_of_the_logs_ids(void **state)
+{
+    fixture *f = *state;
+    added a;
+    begin(f);
+    tx_begin(f);
+    assert_int_equal(sqlite3_exec(native(f), "CREATE TABLE q(a)", NULL, NULL, NULL), 0);
+    assert_ok(f, schedule(f, "a", 1, &a));
+    tx_keep(f);
+    tx_begin(f);
+    assert_int_equal(sqlite3_exec(native(f), "CREATE TABLE r(a)", NULL, NULL, NULL), 0);
+    (void)sqlite3_exec(native(f), "INSERT INTO sqlite_sequence VALUES('hark_dead_letters', 9)",
+                       NULL, NULL, NULL);
+    assert_ok(f, schedule(f, "b", 1, &a));
+    tx_refused(f, HARK_EDENIED);
+    assert_says(f, "sqlite_sequence");
+    commit(f);
+    assert_lists(f, "1:a ", 0, 0, true);
+}
+
 int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
@@ -144,6 +218,10 @@ int main(void)
         T(test_a_schedule_comes_back_whole),
         T(test_a_group_looks_up_the_schedule_that_it_added_itself),
         T(test_a_schedule_fires_in_one_step_with_its_end),
+        STOCK(test_what_a_closure_adds_and_drops_is_undone_with_it_alone),
+        STOCK(test_a_closure_goes_on_after_a_conflict),
+        STOCK(test_nothing_is_scheduled_after_the_transaction_is_gone),
+        STOCK(test_a_schedule_hides_no_change_of_the_logs_ids),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -310,6 +310,9 @@ void *hk_sqlite_tx_native(hark_store *s);
 hark_err hk_sqlite_tx_append(hark_store *s, hark_store_append *items, size_t n, hark_errinfo *ei);
 hark_err hk_sqlite_tx_ack(hark_store *s, uint64_t consumer, uint64_t generation, uint64_t sequence,
                           hark_errinfo *ei);
+hark_err hk_sqlite_tx_schedule_add(hark_store *s, hark_store_schedule *sch, uint64_t *ret_sequence,
+                                   bool *ret_duplicate, hark_errinfo *ei);
+hark_err hk_sqlite_tx_schedule_drop(hark_store *s, uint64_t id, hark_errinfo *ei);
 hark_err hk_sqlite_tx_keep(hark_store *s, const char *key, const void *data, size_t len,
                            int64_t until, int64_t now, hark_errinfo *ei);
 hark_err hk_sqlite_tx_kept(hark_store *s, const char *key, int64_t now, void **ret, size_t *ret_len,

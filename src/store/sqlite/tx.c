@@ -163,6 +163,46 @@ hark_err hk_sqlite_tx_kept(hark_store *s, const char *key, int64_t now, void **r
     return leave(s, err, ei);
 }
 
+/* The ids that it takes are no change of the program's: check_ids must not see them. */
+static hark_err add_schedule(hark_store *s, hark_store_schedule *sch, uint64_t *ret_sequence,
+                             bool *ret_duplicate, hark_errinfo *ei)
+{
+    uint64_t before = 0, after = 0;
+    hark_err err = s->native ? hk_conn_number(&s->conn, HK_SQL_OWN_IDS, &before, ei) : HARK_OK;
+    if (!err)
+        err = hk_sqlite_schedule_add(s, sch, ret_sequence, ret_duplicate, ei);
+    if (!err && s->native)
+        err = hk_conn_number(&s->conn, HK_SQL_OWN_IDS, &after, ei);
+    if (!err)
+        s->tx.ids += after - before;
+    return err;
+}
+
+hark_err hk_sqlite_tx_schedule_add(hark_store *s, hark_store_schedule *sch, uint64_t *ret_sequence,
+                                   bool *ret_duplicate, hark_errinfo *ei)
+{
+    hark_errinfo own;
+    hark_err err;
+    if (!s->tx.open)
+        return hk_sqlite_schedule_add(s, sch, ret_sequence, ret_duplicate, ei);
+    ei = ei ? ei : &own;
+    if (enter(s, &err, ei))
+        err = add_schedule(s, sch, ret_sequence, ret_duplicate, ei);
+    return leave(s, err, ei);
+}
+
+hark_err hk_sqlite_tx_schedule_drop(hark_store *s, uint64_t id, hark_errinfo *ei)
+{
+    hark_errinfo own;
+    hark_err err;
+    if (!s->tx.open)
+        return hk_sqlite_schedule_drop(s, id, ei);
+    ei = ei ? ei : &own;
+    if (enter(s, &err, ei))
+        err = hk_sqlite_schedule_drop(s, id, ei);
+    return leave(s, err, ei);
+}
+
 /* ---- begin and end --------------------------------------------------------------------------- */
 
 hark_err hk_sqlite_tx_begin(hark_store *s, int64_t until_ns, hark_errinfo *ei)

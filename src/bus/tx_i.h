@@ -1,0 +1,39 @@
+/* tx_i.h: a transaction, for the two files that make it: tx.c (its life, publishing) and
+ * tx_schedule.c (what it schedules). */
+#ifndef HK_TX_I_H
+#define HK_TX_I_H
+
+#include "bus/bus_i.h"
+#include "bus/schedule_i.h"
+
+struct hark_tx {
+    hk_request request; /* its items are the events of the last run */
+    hark_bus *bus;
+    hark_tx_fn fn;
+    void *ud;
+    hark_transacted_fn done; /* async; NULL: somebody waits */
+    int64_t deadline_ns;
+    hark_delivery *delivery; /* that it belongs to; NULL = none */
+    hark_store_slot *slot;   /* of the delivery whose handler waits for it; NULL = none */
+    /* of the run */
+    hark_errinfo ei;
+    hark_receipt **receipts; /* the program's, as many as items; some NULL */
+    size_t cap;
+    hk_due *dues; /* what it scheduled, and without room what it cancelled, in that order */
+    size_t n_dues, cap_dues;
+    uint64_t ordinal; /* of the next derived id */
+    int64_t changes;
+    const char *correlationid, *causationid;
+    hark_tx_then_fn then;
+    void *then_ud;
+    bool appended; /* nothing more can be published */
+};
+
+/* tx.c: as a delivery stamps what it publishes, or as hark_tx_stamp said. Returns HK_PUB_ flags. */
+unsigned hk_tx_stamp(hark_tx *tx, hark_event_spec *s, char id[HK_UUID_TEXT + 1]);
+
+/* tx_schedule.c: what the run scheduled and cancelled: it is committed, or undone. */
+void hk_tx_dues_queue(hark_tx *tx);
+void hk_tx_dues_drop(hark_tx *tx);
+
+#endif
