@@ -85,6 +85,15 @@ typedef struct hark_errinfo {
     char text[508];
 } hark_errinfo;
 
+/* Fills *ei for a function of your own that takes one, and returns `err`: the text is cut where it is
+ * full and made one line. NULL is fine.
+ * Ownership: fills *ei.
+ * Threads: any.
+ * Blocks: no.
+ * Errors: the one given. */
+HARK_API hark_err hark_errinfo_set(hark_errinfo *ei, hark_err err, const char *fmt, ...)
+    HARK_PRINTF(3, 4);
+
 /* Name of a code, e.g. "HARK_EINVAL"; "HARK_?" for a value that is none.
  * Ownership: static string.
  * Threads: any.

@@ -10,6 +10,7 @@
 #include <hark/middleware.h>
 #include <hark/operate.h>
 #include <hark/store.h>
+#include <hark/stream.h>
 #include <hark/supervise.h>
 #include <hark/tx.h>
 #include <hark/version.h>

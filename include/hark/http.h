@@ -126,6 +126,8 @@ typedef struct hark_app_stats {
     uint64_t refused;        /* malformed: never reached a handler */
     uint64_t timed_out;      /* connections closed for being slow */
     uint64_t events_dropped; /* hark_request_events: the bus had no room */
+    uint64_t streams;        /* open now; not among the connections */
+    uint64_t streams_cut;    /* since the start: the client had stalled */
 } hark_app_stats;
 
 /* Counters of an app, gathered from its loops. `ret->size` must be set (zero the rest).
@@ -145,6 +147,9 @@ typedef struct hark_route_opts {
     void (*free_ud)(void *ud); /* called once when the app is freed */
     int64_t flags;             /* none yet: 0 */
 } hark_route_opts;
+
+/* For a route whose handler blocks: hark_route(app, "GET", "/orders", list, shop, HARK_BLOCKING). */
+#define HARK_BLOCKING HARK_OPTS(hark_route_opts, .blocking = 1)
 
 /* Adds a route. A path is made of segments: text, ":name" for any one segment that is not empty, a
  * final "*name" (or "*") for any rest, also an empty one. Text goes before ":name" before "*name".
@@ -297,6 +302,15 @@ HARK_API HARK_MUST hark_err hark_ctx_bind(hark_ctx *c, const hark_json_table *ta
 HARK_API HARK_MUST hark_err hark_ctx_bind_optional(hark_ctx *c, const hark_json_table *table,
                                                    void *ret_struct);
 
+/* Reads a whole number of the query, ?limit=20. *ret stays as it is when the query has none of this
+ * name.
+ * Ownership: fills *ret.
+ * Threads: the handler's.
+ * Blocks: no.
+ * Errors: HARK_EINVAL (no whole number, or out of bounds); return it and the client is told. */
+HARK_API HARK_MUST hark_err hark_ctx_query_int(hark_ctx *c, const char *name, int64_t min,
+                                               int64_t max, int64_t *ret);
+
 /* Memory that lives as long as the request, 16-aligned, not zeroed. printf returns such text.
  * Ownership: the request's.
  * Threads: the handler's.
@@ -354,6 +368,16 @@ HARK_API hark_err hark_ctx_problem(hark_ctx *c, int status, const char *title, c
  * Blocks: no.
  * Errors: the one given. */
 HARK_API hark_err hark_ctx_fail(hark_ctx *c, hark_err err, const char *fmt, ...) HARK_PRINTF(3, 4);
+
+/* The same for one place of the body, as what hark_ctx_bind finds: the problem document's `errors`
+ * name it. `path` is like "$.items[0].sku"; the text reads on after it: "is sold out". HARK_ESCHEMA
+ * is status 422.
+ * Ownership: copied.
+ * Threads: the handler's, or the closure's of hark_ctx_transact.
+ * Blocks: no.
+ * Errors: the one given. */
+HARK_API hark_err hark_ctx_fail_at(hark_ctx *c, hark_err err, const char *path, const char *fmt,
+                                   ...) HARK_PRINTF(4, 5);
 
 /* set_header replaces a header of the reply, add_header adds one more. Content-Length, Transfer-
  * Encoding, Connection and Date are the server's.

@@ -107,6 +107,15 @@ typedef struct hark_why_info {
     char text[512];   /* one sentence */
 } hark_why_info;
 
+/* Name of a hark_why_code, for logs and JSON: "idle", "catching-up", "not-open", "paused",
+ * "store-failing", "ledger-full", "window-full", "worker-busy", "lane-waiting", "parked",
+ * "throttled"; "other" for a value that is none.
+ * Ownership: static string.
+ * Threads: any.
+ * Blocks: no.
+ * Errors: none. */
+HARK_API const char *hark_why_name(int64_t code);
+
 /* Says why a consumer stands where it stands; one cause, the most telling one.
  * Ownership: fills *ret (set its size).
  * Threads: any that may block.

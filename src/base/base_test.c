@@ -266,6 +266,10 @@ static void test_a_failure_fills_code_and_text(void **state UNUSED)
     assert_int_equal(ei.err, HARK_EFULL);
     assert_string_equal(ei.text, "disk 3 of four");
     assert_int_equal(hk_fail(NULL, HARK_EFULL, "nobody reads this"), HARK_EFULL);
+    assert_int_equal(hark_errinfo_set(&ei, HARK_ENOTFOUND, "no %s\nhere", "cup"), HARK_ENOTFOUND);
+    assert_int_equal(ei.err, HARK_ENOTFOUND);
+    assert_string_equal(ei.text, "no cup?here");
+    assert_int_equal(hark_errinfo_set(NULL, HARK_EFULL, "nobody reads this"), HARK_EFULL);
 }
 
 static void test_a_long_text_is_cut_and_never_overflows(void **state UNUSED)

@@ -19,8 +19,18 @@ typedef struct newcomer {
     struct sockaddr_storage addr;
 } newcomer;
 
+size_t hk_accept_limit(const hk_loop *l)
+{
+    return l->app->opts.max_connections / l->app->n_loops + 1;
+}
+
 static void add(hk_loop *l, int fd, const struct sockaddr_storage *addr, socklen_t len)
 {
+    size_t n = hk_count_get(&l->counts.connections) + hk_count_get(&l->counts.streams);
+    if (n >= hk_accept_limit(l)) {
+        close(fd);
+        return;
+    }
     if (l->stopping) /* a request may be on its way already: it is still answered */
         l->next_sweep_ms = l->now_ms + 20;
     (void)MHD_add_connection(l->daemon, fd, (const struct sockaddr *)addr, len);
@@ -65,7 +75,7 @@ static void shed(hark_app *app, int listener)
     app->reserve_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
 }
 
-void hk_accept_some(hk_loop *l, int listener)
+static void accept_some(hk_loop *l, int listener)
 {
     for (int i = 0; i < 64; i++) {
         struct sockaddr_storage addr;
@@ -82,13 +92,20 @@ void hk_accept_some(hk_loop *l, int listener)
     }
 }
 
+static void on_listener(hk_loop *l, hk_watch *w, uint32_t events)
+{
+    const hk_listener *from = (hk_listener *)(void *)w;
+    (void)events;
+    accept_some(l, from->fd);
+}
+
 hark_err hk_accept_start(hk_loop *l)
 {
     hark_app *app = l->app;
     app->reserve_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
     for (size_t i = 0; i < app->n_listeners; i++) {
-        struct epoll_event e = {.events = EPOLLIN, .data.ptr = &app->listeners[i]};
-        if (epoll_ctl(l->epfd, EPOLL_CTL_ADD, app->listeners[i], &e) != 0)
+        app->listeners[i].watch.fn = on_listener;
+        if (!hk_loop_watch(l, app->listeners[i].fd, &app->listeners[i].watch, EPOLLIN))
             return HARK_ESYS;
     }
     return HARK_OK;
@@ -98,10 +115,11 @@ void hk_accept_end(hk_loop *l)
 {
     hark_app *app = l->app;
     for (size_t i = 0; i < app->n_listeners; i++) {
-        hk_accept_some(l, app->listeners[i]);
-        (void)epoll_ctl(l->epfd, EPOLL_CTL_DEL, app->listeners[i], NULL);
-        close(app->listeners[i]);
-        app->listeners[i] = -1;
+        int fd = app->listeners[i].fd;
+        accept_some(l, fd);
+        (void)epoll_ctl(l->epfd, EPOLL_CTL_DEL, fd, NULL);
+        close(fd);
+        app->listeners[i].fd = -1;
     }
     app->n_listeners = 0;
 }

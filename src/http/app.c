@@ -1,5 +1,6 @@
 /* The app object: options, counters, its end. */
 #include "http/http_i.h"
+#include "http/stream_i.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -95,7 +96,7 @@ hark_err hark_app_new(const hark_app_opts *opts, hark_app **ret, hark_errinfo *e
 static void close_all(hark_app *app)
 {
     for (size_t i = 0; i < app->n_listeners; i++)
-        close(app->listeners[i]);
+        close(app->listeners[i].fd);
     if (app->reserve_fd >= 0)
         close(app->reserve_fd);
     if (app->quit_fd >= 0)
@@ -116,6 +117,7 @@ void hk_app_put(hark_app *app)
     for (size_t i = 0; i < app->n_loops; i++)
         pthread_mutex_destroy(&app->loops[i].lock);
     free(app->loops);
+    hk_feeds_free(app);
     hk_routes_free(app);
     hk_drops_put(app->drops);
     close_all(app);
@@ -139,7 +141,8 @@ hark_app *hark_app_unref(hark_app *app)
     if (err == HARK_EWRONGTHREAD) {
         hk_log(HK_ERROR, "http: hark_app_unref in a handler; the app goes on");
         return NULL;
-    } /* what was cut off was logged */
+    }                  /* what was cut off was logged */
+    hk_feeds_end(app); /* one that never ran */
     pthread_rwlock_wrlock(&app->bus_lock);
     hark_bus *bus = app->bus;
     app->bus = NULL; /* contexts that are still held publish no more */
@@ -161,6 +164,8 @@ hark_err hark_app_stats_get(hark_app *app, hark_app_stats *ret)
         ret->requests += hk_count_get(&n->requests);
         ret->refused += hk_count_get(&n->refused);
         ret->timed_out += hk_count_get(&n->timed_out);
+        ret->streams += hk_count_get(&n->streams);
+        ret->streams_cut += hk_count_get(&n->streams_cut);
     }
     ret->events_dropped = hk_count_get(&app->drops->n);
     return HARK_OK;

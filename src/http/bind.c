@@ -1,6 +1,12 @@
 /* JSON bodies into C structs; every fault goes into the `errors` of the problem document. */
 #include "http/http_i.h"
 
+#include <ctype.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 /* "application/json", "application/problem+json", with parameters or without. */
@@ -48,7 +54,9 @@ static void add_fault(hk_buf *b, const hark_json_error *e)
         add_pointer(b, e->path);
     hk_buf_adds(b, ",\"detail\":");
     hk_buf_add_json_string(b, e->text, hk_utf8_valid(e->text, strlen(e->text)));
-    hk_buf_addf(b, ",\"rule\":\"%s\",\"offset\":%llu}", e->rule, (unsigned long long)e->offset);
+    if (*e->rule) /* found by decoding */
+        hk_buf_addf(b, ",\"rule\":\"%s\",\"offset\":%llu", e->rule, (unsigned long long)e->offset);
+    hk_buf_addc(b, '}');
 }
 
 static hark_err report(hark_ctx *c, hark_err err, const hark_json_errors *errors)
@@ -67,6 +75,24 @@ static hark_err report(hark_ctx *c, hark_err err, const hark_json_errors *errors
         return hark_ctx_fail(c, err, "the body: %s %s", e->path, e->text);
     return hark_ctx_fail(c, err, "the body has %zu faults; the first: %s %s",
                          errors->count + errors->more, e->path, e->text);
+}
+
+hark_err hark_ctx_fail_at(hark_ctx *c, hark_err err, const char *path, const char *fmt, ...)
+{
+    va_list ap;
+    hk_buf b = {0};
+    hark_json_error e = {.rule = ""};
+    snprintf(e.path, sizeof e.path, "%s", path);
+    va_start(ap, fmt);
+    vsnprintf(e.text, sizeof e.text, fmt, ap);
+    va_end(ap);
+    hk_buf_addc(&b, '[');
+    add_fault(&b, &e);
+    hk_buf_addc(&b, ']');
+    bool shown = !b.failed && hark_err_http(err) != 500;
+    c->faults = shown ? hk_arena_copy(&c->arena, b.data, b.len) : NULL;
+    hk_buf_free(&b);
+    return hark_ctx_fail(c, err, "the body: %s %s", e.path, e.text);
 }
 
 /* A flat copy of the struct keeps track of what the request has to free. */
@@ -107,4 +133,21 @@ hark_err hark_ctx_bind(hark_ctx *c, const hark_json_table *table, void *ret_stru
 hark_err hark_ctx_bind_optional(hark_ctx *c, const hark_json_table *table, void *ret_struct)
 {
     return c->body.len ? hark_ctx_bind(c, table, ret_struct) : HARK_OK;
+}
+
+hark_err hark_ctx_query_int(hark_ctx *c, const char *name, int64_t min, int64_t max, int64_t *ret)
+{
+    char *end;
+    const char *text = hark_ctx_query(c, name);
+    if (!text)
+        return HARK_OK;
+    errno = 0;
+    long long n = strtoll(text, &end, 10);
+    if (*end || end == text || errno || isspace((unsigned char)*text) || n < min || n > max)
+        return hark_ctx_fail(c, HARK_EINVAL,
+                             "the query's %s is \"%.60s\", expected a whole number from %" PRId64
+                             " to %" PRId64,
+                             name, text, min, max);
+    *ret = n;
+    return HARK_OK;
 }

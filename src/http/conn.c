@@ -3,6 +3,7 @@
 #include "http/http_i.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -129,7 +130,7 @@ static void on_completed(void *cls, struct MHD_Connection *mhd, void **con_cls,
     k->req = NULL;
     hk_conn_stage(k, HK_STAGE_HEAD, 0);
     k->limit_ms = k->loop->app->opts.idle_timeout_ms;
-    hk_ctx_done(c, how == MHD_REQUEST_TERMINATED_COMPLETED_OK);
+    hk_ctx_done(c, how == MHD_REQUEST_TERMINATED_COMPLETED_OK || c->taken);
 }
 
 /* ---- connections ---- */
@@ -172,9 +173,8 @@ static void on_end(hk_loop *l, hk_conn *k)
         k->next->prev = k->prev;
     hk_count_bump(&l->counts.connections, (uint64_t)-1);
     if (k->linger && l->daemon)
-        hk_conn_linger(k);
-    else
-        free(k);
+        hk_conn_linger_fd(l, fcntl(k->fd, F_DUPFD_CLOEXEC, 0));
+    free(k);
 }
 
 static void on_connection(void *cls, struct MHD_Connection *mhd, void **socket_context,
@@ -189,14 +189,13 @@ static void on_connection(void *cls, struct MHD_Connection *mhd, void **socket_c
 struct MHD_Daemon *hk_conn_daemon(hk_loop *l)
 {
     const hark_app_opts *o = &l->app->opts;
-    size_t limit = o->max_connections / l->app->n_loops + 1;
     return MHD_start_daemon(
         MHD_USE_EPOLL | MHD_USE_NO_LISTEN_SOCKET | MHD_ALLOW_SUSPEND_RESUME, 0, NULL, NULL,
         on_request, l, MHD_OPTION_URI_LOG_CALLBACK, on_target, l, MHD_OPTION_UNESCAPE_CALLBACK,
         keep_raw, l, MHD_OPTION_NOTIFY_COMPLETED, on_completed, l, MHD_OPTION_NOTIFY_CONNECTION,
         on_connection, l, MHD_OPTION_CONNECTION_MEMORY_LIMIT, o->memory_per_connection,
-        MHD_OPTION_CONNECTION_LIMIT, (unsigned)limit, MHD_OPTION_CONNECTION_TIMEOUT, 0u,
-        MHD_OPTION_SIGPIPE_HANDLED_BY_APP, 1, MHD_OPTION_END);
+        MHD_OPTION_CONNECTION_LIMIT, (unsigned)hk_accept_limit(l), MHD_OPTION_CONNECTION_TIMEOUT,
+        0u, MHD_OPTION_SIGPIPE_HANDLED_BY_APP, 1, MHD_OPTION_END);
 }
 
 /* ---- the slow and the idle ---- */
@@ -285,31 +284,11 @@ void hk_conn_abort(hk_conn *k, int status)
 
 /* ---- lingering: closing with unread input would reset the connection and lose the reply ---- */
 
-void hk_conn_linger(hk_conn *k)
+static void read_lingering(hk_loop *l, hk_watch *w, uint32_t events)
 {
-    hk_loop *l = k->loop;
-    k->fd = dup(k->fd);
-    k->mhd = NULL;
-    if (k->fd < 0) {
-        free(k);
-        return;
-    }
-    (void)shutdown(k->fd, SHUT_WR);
-    hk_conn_stage(k, HK_STAGE_HEAD, 0);
-    k->prev = NULL;
-    k->next = l->lingers;
-    if (k->next)
-        k->next->prev = k;
-    l->lingers = k;
-    l->n_lingers++;
-    struct epoll_event e = {.events = EPOLLIN | EPOLLRDHUP, .data.ptr = k};
-    if (epoll_ctl(l->epfd, EPOLL_CTL_ADD, k->fd, &e) != 0)
-        hk_conn_linger_end(l, k);
-}
-
-void hk_conn_linger_read(hk_loop *l, hk_conn *k)
-{
+    hk_conn *k = (hk_conn *)(void *)w;
     char sink[16384];
+    (void)events;
     for (int i = 0; i < 8; i++) {
         ssize_t n = recv(k->fd, sink, sizeof sink, MSG_DONTWAIT);
         if (n < 0 && (errno == EAGAIN || errno == EINTR))
@@ -320,6 +299,28 @@ void hk_conn_linger_read(hk_loop *l, hk_conn *k)
             return;
         }
     }
+}
+
+void hk_conn_linger_fd(hk_loop *l, int fd)
+{
+    hk_conn *k = fd < 0 ? NULL : calloc(1, sizeof *k);
+    if (!k) {
+        if (fd >= 0)
+            close(fd);
+        return;
+    }
+    k->watch.fn = read_lingering;
+    k->loop = l;
+    k->fd = fd;
+    (void)shutdown(k->fd, SHUT_WR);
+    hk_conn_stage(k, HK_STAGE_HEAD, 0);
+    k->next = l->lingers;
+    if (k->next)
+        k->next->prev = k;
+    l->lingers = k;
+    l->n_lingers++;
+    if (!hk_loop_watch(l, k->fd, &k->watch, EPOLLIN | EPOLLRDHUP))
+        hk_conn_linger_end(l, k);
 }
 
 void hk_conn_linger_end(hk_loop *l, hk_conn *k)

@@ -9,6 +9,7 @@
 #include "http/router_i.h"
 
 #include <hark/middleware.h>
+#include <hark/stream.h>
 #include <microhttpd.h>
 #include <netinet/in.h>
 #include <sys/socket.h>
@@ -24,6 +25,9 @@
 typedef struct hk_loop hk_loop;
 typedef struct hk_conn hk_conn;
 typedef struct hk_keyed hk_keyed;
+typedef struct hk_stream hk_stream;   /* a client of a live reply; stream_i.h */
+typedef struct hk_readers hk_readers; /* those of one feed on one loop */
+typedef struct hk_catchup hk_catchup; /* the thread that reads the log for them */
 
 /* ---- arena: memory of one request ---------------------------------------------------------- */
 
@@ -46,6 +50,12 @@ typedef struct hk_mail {
     struct hk_mail *next;
     void (*fn)(hk_loop *l, struct hk_mail *m);
 } hk_mail;
+
+/* What a loop's epoll watches; embedded in it. `fn` may free what it is called for, and nothing else
+ * that is watched. */
+typedef struct hk_watch {
+    void (*fn)(hk_loop *l, struct hk_watch *w, uint32_t events);
+} hk_watch;
 
 /* ---- routes and middleware ------------------------------------------------------------------ */
 
@@ -105,6 +115,7 @@ void hk_workers_stop(hk_workers *w);              /* waits for handlers that run
 
 typedef struct hk_counts { /* counted by the loop, read by anybody */
     hk_count connections, accepted, requests, refused, timed_out;
+    hk_count streams, streams_cut;
 } hk_counts;
 
 struct hk_loop {
@@ -114,12 +125,18 @@ struct hk_loop {
     bool running;
     struct MHD_Daemon *daemon;
     int epfd, mhd_fd, wake_fd;
+    int dead_fd; /* goes in the place of a socket that a stream took from libmicrohttpd */
+    hk_watch wake_watch, mhd_watch;
     int64_t now_ms, next_sweep_ms;
     int64_t waited_ms; /* when it last looked at descriptors other than connections */
     bool active;       /* a request began in this round */
+    bool again;        /* libmicrohttpd has work that it does not tell of */
     hk_conn *conns;
     hk_conn *lingers;
     size_t n_lingers;
+    hk_stream *streams;
+    hk_readers *behind;                        /* feeds that have something for their readers */
+    int64_t next_streams_ms, streams_every_ms; /* when streams are looked over */
     hark_ctx *free_ctx;
     size_t n_free_ctx;
     size_t n_live; /* contexts that are not free */
@@ -141,15 +158,20 @@ hark_err hk_loop_start(hk_loop *l);
 void hk_loop_stop(hk_loop *l); /* asks it to; from any thread, once */
 void hk_loop_post(hk_loop *l, hk_mail *m);
 bool hk_loop_take(hk_loop *l, bool may_sleep); /* runs what is there; true when there was some */
+bool hk_loop_watch(hk_loop *l, int fd, hk_watch *w, uint32_t events);
 void hk_loop_timer_add(hk_loop *l, hark_ctx *c);
 void hk_loop_timer_drop(hk_loop *l, hark_ctx *c);
 
 /* ---- listening --------------------------------------------------------------------------------
  */
 
-hark_err hk_accept_start(hk_loop *l); /* on the first loop */
-void hk_accept_some(hk_loop *l, int fd);
-void hk_accept_end(hk_loop *l); /* takes what is queued, then closes the listeners */
+typedef struct hk_listener {
+    hk_watch watch;
+    int fd;
+} hk_listener;
+hark_err hk_accept_start(hk_loop *l);     /* on the first loop */
+size_t hk_accept_limit(const hk_loop *l); /* connections and streams that it may have */
+void hk_accept_end(hk_loop *l);           /* takes what is queued, then closes the listeners */
 
 /* ---- connections ------------------------------------------------------------------------------
  */
@@ -157,6 +179,7 @@ void hk_accept_end(hk_loop *l); /* takes what is queued, then closes the listene
 typedef enum hk_stage { HK_STAGE_HEAD, HK_STAGE_BODY, HK_STAGE_RUN, HK_STAGE_SEND } hk_stage;
 
 struct hk_conn {
+    hk_watch watch; /* of one that lingers */
     hk_conn *prev, *next;
     hk_loop *loop;
     struct MHD_Connection *mhd; /* NULL for one that only lingers */
@@ -174,8 +197,7 @@ struct hk_conn {
 void hk_conn_stage(hk_conn *k, hk_stage stage, uint64_t moved);
 void hk_conn_sweep(hk_loop *l);             /* closes what is too slow, or idle on stop */
 void hk_conn_abort(hk_conn *k, int status); /* writes a last reply past libmicrohttpd */
-void hk_conn_linger(hk_conn *k);
-void hk_conn_linger_read(hk_loop *l, hk_conn *k);
+void hk_conn_linger_fd(hk_loop *l, int fd); /* takes it over */
 void hk_conn_linger_end(hk_loop *l, hk_conn *k);
 struct MHD_Daemon *hk_conn_daemon(hk_loop *l);
 
@@ -201,6 +223,7 @@ typedef struct hk_reply {
     void *heap; /* body to free, or NULL */
     int fd;     /* -1, or a file instead of body */
     uint64_t fd_off;
+    hk_stream *stream; /* instead of all but the status */
 } hk_reply;
 
 typedef struct hk_hook {
@@ -252,6 +275,7 @@ struct hark_ctx {
     bool resumed;   /* resume came before the worker was done */
     bool suspended;
     bool queued;   /* a reply was given to libmicrohttpd */
+    bool taken;    /* its connection goes on as a stream */
     bool detached; /* not this context's: hark_timeout or the end of the loop */
     bool guarded;  /* the head has been looked at */
     bool close;    /* the connection ends with this reply */
@@ -333,6 +357,7 @@ void hk_ctx_say_published(hark_ctx *c); /* sets that header, if there is somethi
 /* reply (reply.c, problem.c) */
 struct MHD_Response *hk_reply_make(hark_ctx *c);
 void hk_reply_clear(hk_reply *r);
+hark_err hk_ctx_keep(hark_ctx *c, hark_err err); /* the first one of composing calls counts */
 hark_err hk_reply_set(hark_ctx *c, int status, const char *type, const void *body, size_t len,
                       void *heap);
 const char *hk_status_text(int status);
@@ -379,7 +404,7 @@ struct hark_app {
     hk_router router;
     hk_route *routes;
     hk_chain plain; /* for 404 and 405: the app's middleware */
-    int listeners[HK_LISTENERS_MAX];
+    hk_listener listeners[HK_LISTENERS_MAX];
     size_t n_listeners;
     int reserve_fd; /* given up for a moment when descriptors run out */
     size_t next_loop;
@@ -390,6 +415,8 @@ struct hark_app {
     int port; /* kept when the app starts */
     bool started, stopped;
     hk_drops *drops;
+    hark_feed *feeds;
+    hk_catchup *catchup;
 };
 
 hark_err hk_app_fault(hark_app *app, hark_err err, const hark_errinfo *ei);

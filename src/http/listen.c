@@ -20,7 +20,7 @@ static hark_err add_listener(hark_app *app, int fd, hark_errinfo *ei)
         return hk_fail(ei, HARK_EINVAL, "%s",
                        app->started ? "the app has been started" : "too many addresses");
     }
-    app->listeners[app->n_listeners++] = fd;
+    app->listeners[app->n_listeners++].fd = fd;
     return HARK_OK;
 }
 
@@ -58,5 +58,5 @@ int hark_app_port(const hark_app *app)
 {
     if (app->port)
         return app->port;
-    return app->n_listeners ? hk_listen_port(app->listeners[0]) : 0;
+    return app->n_listeners ? hk_listen_port(app->listeners[0].fd) : 0;
 }

@@ -3,6 +3,7 @@
  * descriptor and an eventfd, and everything that touches a connection runs here. The eventfd is
  * written only when the loop sleeps, once for a batch. */
 #include "http/http_i.h"
+#include "http/stream_i.h"
 
 #include <errno.h>
 #include <string.h>
@@ -128,32 +129,31 @@ static int64_t sweep_every(const hk_loop *l)
 static int timeout_of(hk_loop *l)
 {
     MHD_UNSIGNED_LONG_LONG mhd;
-    if (MHD_get_timeout(l->daemon, &mhd) == MHD_YES && mhd == 0)
+    bool again = l->again || l->behind;
+    l->again = false;
+    if (again || (MHD_get_timeout(l->daemon, &mhd) == MHD_YES && mhd == 0))
         return 0;
     int64_t until = l->conns || l->lingers || l->stopping ? l->next_sweep_ms : INT64_MAX;
     if (l->timers && l->timers->deadline_ms < until)
         until = l->timers->deadline_ms;
+    if (l->streams && l->next_streams_ms < until)
+        until = l->next_streams_ms;
     if (until == INT64_MAX)
         return -1;
     int64_t left = until - l->now_ms;
     return left < 0 ? 0 : left > 1000 ? 1000 : (int)left;
 }
 
-/* What the descriptors of the outer epoll stand for. */
-static void handle_event(hk_loop *l, const struct epoll_event *e)
+static void on_wake(hk_loop *l, hk_watch *w, uint32_t events)
 {
-    if (e->data.ptr == l) {
-        uint64_t n;
-        ssize_t r = read(l->wake_fd, &n, sizeof n);
-        (void)r;
-    } else if (e->data.ptr == &l->mhd_fd) {
-        /* MHD_run follows anyway */
-    } else if ((int *)e->data.ptr >= l->app->listeners &&
-               (int *)e->data.ptr < l->app->listeners + HK_LISTENERS_MAX) {
-        hk_accept_some(l, *(int *)e->data.ptr);
-    } else {
-        hk_conn_linger_read(l, e->data.ptr);
-    }
+    uint64_t n;
+    ssize_t r = read(l->wake_fd, &n, sizeof n);
+    (void)r, (void)w, (void)events;
+}
+
+static void on_mhd(hk_loop *l, hk_watch *w, uint32_t events)
+{
+    (void)l, (void)w, (void)events; /* MHD_run follows anyway */
 }
 
 /* While requests come in, libmicrohttpd is asked again at once, which saves a system call for each
@@ -167,7 +167,7 @@ static bool go_on(hk_loop *l)
 
 static void wait_events(hk_loop *l)
 {
-    struct epoll_event events[16];
+    struct epoll_event events[128];
     l->now_ms = hk_mono_ms();
     if (go_on(l))
         return;
@@ -176,8 +176,10 @@ static void wait_events(hk_loop *l)
         timeout = 0;
     int n = epoll_wait(l->epfd, events, (int)HK_COUNTOF(events), timeout);
     l->now_ms = l->waited_ms = hk_mono_ms();
-    for (int i = 0; i < n; i++)
-        handle_event(l, &events[i]);
+    for (int i = 0; i < n; i++) {
+        hk_watch *w = events[i].data.ptr;
+        w->fn(l, w, events[i].events);
+    }
 }
 
 static bool finished(hk_loop *l)
@@ -195,6 +197,7 @@ static void round_(hk_loop *l)
     wait_events(l);
     (void)hk_loop_take(l, false);
     run_timers(l);
+    hk_streams_run(l);
     if (l->now_ms >= l->next_sweep_ms) {
         hk_conn_sweep(l);
         l->next_sweep_ms = l->now_ms + sweep_every(l);
@@ -208,6 +211,7 @@ static void shut(hk_loop *l)
 {
     for (hark_ctx *c = l->live; c; c = c->next)
         hk_ctx_detach(c);
+    hk_streams_end(l);
     MHD_run(l->daemon);
     MHD_stop_daemon(l->daemon);
     l->daemon = NULL;
@@ -241,6 +245,7 @@ static void on_stop(hk_loop *l, hk_mail *m)
     l->stopping = true;
     l->stop_at_ms = l->now_ms + l->app->opts.drain_ms;
     l->next_sweep_ms = l->now_ms;
+    hk_streams_end(l);
     if (l->index == 0)
         hk_accept_end(l);
 }
@@ -251,9 +256,9 @@ void hk_loop_stop(hk_loop *l)
     hk_loop_post(l, &l->stop_mail);
 }
 
-static bool watch(hk_loop *l, int fd, void *what)
+bool hk_loop_watch(hk_loop *l, int fd, hk_watch *w, uint32_t events)
 {
-    struct epoll_event e = {.events = EPOLLIN, .data.ptr = what};
+    struct epoll_event e = {.events = events, .data.ptr = w};
     return epoll_ctl(l->epfd, EPOLL_CTL_ADD, fd, &e) == 0;
 }
 
@@ -263,13 +268,17 @@ hark_err hk_loop_start(hk_loop *l)
     l->now_ms = hk_mono_ms();
     l->epfd = epoll_create1(EPOLL_CLOEXEC);
     l->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    if (l->epfd < 0 || l->wake_fd < 0)
+    l->dead_fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (l->epfd < 0 || l->wake_fd < 0 || l->dead_fd < 0)
         return HARK_ESYS;
     l->daemon = hk_conn_daemon(l);
     if (!l->daemon)
         return HARK_ENOMEM;
     l->mhd_fd = MHD_get_daemon_info(l->daemon, MHD_DAEMON_INFO_EPOLL_FD)->epoll_fd;
-    if (!watch(l, l->wake_fd, l) || !watch(l, l->mhd_fd, &l->mhd_fd))
+    l->wake_watch.fn = on_wake;
+    l->mhd_watch.fn = on_mhd;
+    if (!hk_loop_watch(l, l->wake_fd, &l->wake_watch, EPOLLIN) ||
+        !hk_loop_watch(l, l->mhd_fd, &l->mhd_watch, EPOLLIN))
         return HARK_ESYS;
     hark_err err = l->index == 0 ? hk_accept_start(l) : HARK_OK;
     if (!err)

@@ -2,6 +2,7 @@
  * request's memory until the last byte is sent, so they are copied once at most. */
 #include "http/http_i.h"
 #include "http/keyed_i.h"
+#include "http/stream_i.h"
 
 #include <fcntl.h>
 #include <stdlib.h>
@@ -14,10 +15,12 @@ void hk_reply_clear(hk_reply *r)
     free(r->heap);
     if (r->fd >= 0)
         close(r->fd);
+    if (r->stream)
+        hk_stream_free(r->stream);
     *r = (hk_reply){.fd = -1};
 }
 
-static hark_err keep(hark_ctx *c, hark_err err)
+hark_err hk_ctx_keep(hark_ctx *c, hark_err err)
 {
     if (!c->kept)
         c->kept = err;
@@ -31,9 +34,9 @@ hark_err hk_reply_set(hark_ctx *c, int status, const char *type, const void *bod
     if (status < 200 || status > 599) {
         free(heap);
         (void)hark_ctx_fail(c, HARK_EINTERNAL, "%d is no status of a reply", status);
-        return keep(c, HARK_EINVAL);
+        return hk_ctx_keep(c, HARK_EINVAL);
     }
-    c->reply = (hk_reply){status, type, body, len, heap, -1, 0};
+    c->reply = (hk_reply){status, type, body, len, heap, -1, 0, NULL};
     return HARK_OK;
 }
 
@@ -41,7 +44,7 @@ static hark_err set_copy(hark_ctx *c, int status, const char *type, const void *
 {
     const void *body = hk_arena_copy(&c->arena, data, len);
     if (!body)
-        return keep(c, HARK_ENOMEM);
+        return hk_ctx_keep(c, HARK_ENOMEM);
     return hk_reply_set(c, status, type, body, len, NULL);
 }
 
@@ -53,7 +56,7 @@ hark_err hark_ctx_json(hark_ctx *c, int status, const hark_json_table *table, co
     hark_err err = hark_json_encode(table, from, &text, &len, &ei);
     if (err) {
         (void)hark_ctx_fail(c, HARK_EINTERNAL, "the reply cannot be encoded: %s", ei.text);
-        return keep(c, err);
+        return hk_ctx_keep(c, err);
     }
     return hk_reply_set(c, status, "application/json", text, len, text);
 }
@@ -73,9 +76,9 @@ hark_err hark_ctx_bytes(hark_ctx *c, int status, const char *content_type, const
 {
     const char *type = content_type ? content_type : "application/octet-stream";
     if (!hk_field_value(type, strlen(type)))
-        return keep(c, HARK_EINVAL);
+        return hk_ctx_keep(c, HARK_EINVAL);
     type = hk_arena_copy(&c->arena, type, strlen(type));
-    return type ? set_copy(c, status, type, data, len) : keep(c, HARK_ENOMEM);
+    return type ? set_copy(c, status, type, data, len) : hk_ctx_keep(c, HARK_ENOMEM);
 }
 
 hark_err hark_ctx_no_content(hark_ctx *c)
@@ -86,7 +89,7 @@ hark_err hark_ctx_no_content(hark_ctx *c)
 hark_err hark_ctx_redirect(hark_ctx *c, int status, const char *location)
 {
     if (status < 300 || status > 399)
-        return keep(c, HARK_EINVAL);
+        return hk_ctx_keep(c, HARK_EINVAL);
     hark_err err = hark_ctx_set_header(c, "Location", location);
     return err ? err : hk_reply_set(c, status, NULL, "", 0, NULL);
 }
@@ -95,10 +98,11 @@ hark_err hark_ctx_file(hark_ctx *c, int status, const char *content_type, int fd
                        uint64_t len)
 {
     const char *type = hk_arena_copy(&c->arena, content_type, strlen(content_type));
-    hark_err err = type ? hk_reply_set(c, status, type, NULL, 0, NULL) : keep(c, HARK_ENOMEM);
+    hark_err err =
+        type ? hk_reply_set(c, status, type, NULL, 0, NULL) : hk_ctx_keep(c, HARK_ENOMEM);
     if (err || len > INT64_MAX) {
         close(fd);
-        return err ? err : keep(c, HARK_EINVAL);
+        return err ? err : hk_ctx_keep(c, HARK_EINVAL);
     }
     c->reply.fd = fd;
     c->reply.fd_off = offset;
@@ -114,7 +118,7 @@ int hark_ctx_status(const hark_ctx *c)
 hark_err hark_ctx_set_status(hark_ctx *c, int status)
 {
     if (!c->reply.status || status < 200 || status > 599)
-        return keep(c, HARK_EINVAL);
+        return hk_ctx_keep(c, HARK_EINVAL);
     c->reply.status = status;
     return HARK_OK;
 }
@@ -136,7 +140,7 @@ static hark_err put_header(hark_ctx *c, const char *name, const char *value, boo
     if (!value || !hk_token(name, name_len) || !hk_field_value(value, value_len) ||
         servers_own(name)) {
         (void)hark_ctx_fail(c, HARK_EINTERNAL, "the header '%.100s' cannot be set so", name);
-        return keep(c, HARK_EINVAL);
+        return hk_ctx_keep(c, HARK_EINVAL);
     }
     hk_out_header **at = &c->out_headers, *h = NULL;
     for (; *at; at = &(*at)->next)
@@ -147,12 +151,12 @@ static hark_err put_header(hark_ctx *c, const char *name, const char *value, boo
         h = hk_arena_alloc(&c->arena, sizeof *h);
         char *n = hk_arena_copy(&c->arena, name, name_len);
         if (!h || !n)
-            return keep(c, HARK_ENOMEM);
+            return hk_ctx_keep(c, HARK_ENOMEM);
         *h = (hk_out_header){NULL, n, ""};
         *at = h;
     }
     h->value = v ? v : "";
-    return v ? HARK_OK : keep(c, HARK_ENOMEM);
+    return v ? HARK_OK : hk_ctx_keep(c, HARK_ENOMEM);
 }
 
 hark_err hark_ctx_set_header(hark_ctx *c, const char *name, const char *value)

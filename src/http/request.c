@@ -3,6 +3,7 @@
  * everybody who may still call in (worker, holder, receipts) are done with it. */
 #include "http/http_i.h"
 #include "http/keyed_i.h"
+#include "http/stream_i.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -171,6 +172,10 @@ static void send_reply(hark_ctx *c)
     hk_ctx_say_published(c);
     for (hk_hook *h = c->reply_hooks; h; h = h->next)
         h->reply(c, c->reply.status, h->ud);
+    if (c->reply.stream) {
+        hk_stream_begin(c);
+        return;
+    }
     if (c->loop->stopping)
         c->close = true;
     struct MHD_Response *r = hk_reply_make(c);

@@ -1,5 +1,6 @@
 /* Starting, stopping, and running until a signal. */
 #include "http/http_i.h"
+#include "http/stream_i.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -38,7 +39,7 @@ static hark_err make_loops(hark_app *app)
         hk_loop *l = &app->loops[i];
         l->app = app;
         l->index = i;
-        l->epfd = l->wake_fd = -1;
+        l->epfd = l->wake_fd = l->dead_fd = -1;
         pthread_mutex_init(&l->lock, NULL);
     }
     return HARK_OK;
@@ -61,6 +62,8 @@ hark_err hark_app_start(hark_app *app, hark_errinfo *ei)
     app->port = hark_app_port(app); /* the listeners are closed on stop */
     app->started = true;
     err = open_quit(app) ? make_loops(app) : HARK_ESYS;
+    if (!err)
+        err = hk_feeds_start(app);
     if (!err && needs_workers(app))
         err = hk_workers_start(&app->workers, app->opts.workers, app->opts.worker_queue);
     /* The first loop accepts for all, so it comes last. */
@@ -88,7 +91,9 @@ static void end_loop(hk_loop *l)
         close(l->epfd);
     if (l->wake_fd >= 0)
         close(l->wake_fd);
-    l->epfd = l->wake_fd = -1;
+    if (l->dead_fd >= 0)
+        close(l->dead_fd);
+    l->epfd = l->wake_fd = l->dead_fd = -1;
 }
 
 hark_err hark_app_stop(hark_app *app, hark_errinfo *ei)
@@ -109,6 +114,7 @@ hark_err hark_app_stop(hark_app *app, hark_errinfo *ei)
         cut = cut || app->loops[i].cut;
     }
     hk_workers_stop(&app->workers);
+    hk_feeds_end(app);
     if (!cut)
         return HARK_OK;
     hk_log(HK_WARN, "http: requests were cut off after %lld ms", (long long)app->opts.drain_ms);

@@ -95,8 +95,10 @@ static void explain(work *w, hark_err err, const hark_errinfo *ei)
     hark_ctx *c = w->c;
     int status = hark_err_http(err);
     const char *own = c->detail_of == err ? c->detail : NULL;
+    const char *faults = own ? c->faults : NULL;
     bool tell = status <= 500 || err == HARK_ENOTSUP || err == HARK_EDEADLINE;
     forget(w);
+    c->faults = faults;
     if (own)
         (void)hark_ctx_fail(c, err, "%s", own);
     else if (tell)

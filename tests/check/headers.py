@@ -30,12 +30,12 @@ PASSED_ON = "gives back an error that the handler has or passes on"
 MAY_IGNORE = {
     KEPT_BY_APP: """hark_route hark_get hark_post hark_put hark_patch hark_delete hark_any
         hark_app_group hark_app_use hark_group_group hark_group_route hark_group_get
-        hark_group_post hark_group_put hark_group_patch hark_group_delete hark_group_use""",
+        hark_group_post hark_group_put hark_group_patch hark_group_delete hark_group_use hark_app_feed""",
     KEPT_BY_REQUEST: """hark_ctx_on_reply hark_ctx_on_done hark_ctx_json hark_ctx_json_text
         hark_ctx_text hark_ctx_bytes hark_ctx_no_content hark_ctx_redirect hark_ctx_file
         hark_ctx_problem hark_ctx_problem_of hark_ctx_set_header hark_ctx_add_header
-        hark_ctx_set_status""",
-    PASSED_ON: "hark_ctx_next hark_ctx_fail",
+        hark_ctx_set_status hark_ctx_stream""",
+    PASSED_ON: "hark_ctx_next hark_ctx_fail hark_ctx_fail_at hark_errinfo_set",
 }
 IGNORABLE = {name for names in MAY_IGNORE.values() for name in names.split()}
 

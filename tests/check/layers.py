@@ -19,8 +19,9 @@ RULES = {
     "bus": ({"base", "event", "delivery", "store"},
             {"error", "version", "event", "json", "store", "bus", "operate", "supervise", "tx",
              "versions"}, set()),
-    "http": ({"base", "json"}, {"error", "version", "event", "json", "bus", "http", "middleware"},
-             {"microhttpd.h"}),
+    "http": ({"base", "json"},
+             {"error", "version", "event", "json", "bus", "http", "middleware", "stream"},
+             {"microhttpd.h", "zlib.h"}),
     "hub": ({"base", "event", "bus", "http"}, {"*"}, {"curl/"}),
     "cli": ({"hub"}, {"*"}, set()),
 }

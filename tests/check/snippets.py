@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
-"""Code that the documents show is code that is compiled: every ```c block of README.md and of
-docs/how-to/ is found in one program of examples/, where only the white space may differ and what a
-blank line parts may be further apart. The names of the API beside it are checked too."""
+"""Code that the documents show is code that is compiled: every ```c block of the pages below is
+found in one program of examples/, where only the white space may differ and what a blank line parts
+may be further apart. The names of the API beside it are checked too."""
 import re
 
 from common import Case, main
 
-PAGES = ["README.md", "docs/how-to/*.md"]
+PAGES = ["README.md", "docs/from-echo.md", "docs/how-to/*.md", "docs/tutorial/*.md",
+         "examples/*/README.md"]
 FENCE = re.compile(r"^```(\w*)[ \t]*\n(.*?)^```[ \t]*$", re.M | re.S)
 API = re.compile(r"`((?:hark|HARK)_\w+)(?:\(\))?`")
 
@@ -34,9 +35,20 @@ def first_missing(parts, programs):
     return next((p for p in parts if not any(p in text for text in programs)), None)
 
 
+def check_diff(block, place, programs, report):
+    """What a diff adds is there."""
+    for hunk in re.split(r"^\+\+\+.*$", block, flags=re.M)[1:]:
+        added = flat("\n".join(l[1:] for l in hunk.splitlines() if l.startswith("+")))
+        if not added or not any(added in program for program in programs):
+            report(f"{place}: the diff adds what is in no program of examples/: '{added[:60]}'")
+
+
 def check_page(path, name, programs, report):
     text, looked = path.read_text(encoding="utf-8"), 0
     for match in FENCE.finditer(text):
+        if match[1].lower() == "diff":
+            looked += 1
+            check_diff(match[2], f"{name}:{text.count(chr(10), 0, match.start()) + 1}", programs, report)
         if match[1].lower() not in ("c", "h"):
             continue
         looked += 1
@@ -93,6 +105,10 @@ CASES = [
     Case("a how-to page", {**sample("int a = 1;"), "docs/how-to/a.md": "```c\nint b;\n```\n"},
          "docs/how-to/a.md:1"),
     Case("written in capitals", sample("int b;", fence="C"), "in no program"),
+    Case("a diff", {**sample("use(a);"), "examples/shop/README.md":
+                    "```diff\n+++ a.c\n-old();\n+    use(a);\n```\n"}, None),
+    Case("a diff of what is not there", {**sample("use(a);"), "examples/shop/README.md":
+                                         "```diff\n+++ a.c\n+    use(b);\n```\n"}, "'use(b);'"),
     Case("an empty block", sample(""), "an empty block"),
     Case("a name that is not in the API", sample("more();", "`hark_publsh`"), "hark_publsh is not"),
     Case("nothing to look at", {"README.md": "\n"}, "looked at nothing"),

@@ -1,6 +1,7 @@
 /* Requests and replies over real sockets. */
 #include "fixture.h"
 
+#include <inttypes.h>
 #include <stdio.h>
 #include <unistd.h>
 
@@ -58,6 +59,20 @@ static hark_err fail_with(hark_ctx *c, void *ud)
     return hark_ctx_fail(c, err, "what went wrong");
 }
 
+static hark_err fail_at(hark_ctx *c, void *ud)
+{
+    (void)ud;
+    return hark_ctx_fail_at(c, HARK_ESCHEMA, "$.items[1].sku", "is sold out");
+}
+
+static hark_err count(hark_ctx *c, void *ud)
+{
+    (void)ud;
+    int64_t n = 20;
+    hark_err err = hark_ctx_query_int(c, "n", -5, 100, &n);
+    return err ? err : hark_ctx_text(c, 200, hark_ctx_printf(c, "%" PRId64, n));
+}
+
 static hark_err forget(hark_ctx *c, void *ud)
 {
     (void)c;
@@ -105,6 +120,8 @@ static int setup(void **state)
     hark_get(f.app, "/fail/404", fail_with, nf.out);
     hark_get(f.app, "/fail/500", fail_with, in.out);
     hark_get(f.app, "/fail/503", fail_with, ag.out);
+    hark_get(f.app, "/fail/at", fail_at, NULL);
+    hark_get(f.app, "/count", count, NULL);
     hark_get(f.app, "/forget", forget, NULL);
     hark_get(f.app, "/bad-header", bad_header, NULL);
     hark_get(f.app, "/rich", rich, NULL);
@@ -276,6 +293,36 @@ static void test_errors_become_problem_documents(void **state)
     EXPECT_STATUS(&r, 500);
 }
 
+static void test_a_handler_may_blame_a_place_of_the_body_too(void **state)
+{
+    (void)state;
+    ask("GET", "/fail/at");
+    EXPECT_STATUS(&r, 422);
+    EXPECT_PART(r.body, "\"detail\":\"the body: $.items[1].sku is sold out\"");
+    EXPECT_PART(r.body, "\"errors\":[{\"path\":\"$.items[1].sku\",\"pointer\":\"#/items/1/sku\","
+                        "\"detail\":\"is sold out\"}]}");
+}
+
+static void test_a_number_of_the_query_is_whole_and_within_its_bounds(void **state)
+{
+    (void)state;
+    static const char *const good[][2] = {
+        {"/count", "20"}, {"/count?n=100", "100"}, {"/count?n=-5", "-5"}, {"/count?m=x", "20"}};
+    static const char *const wrong[] = {"",     "x",   "1x", "1.5",
+                                        "%201", "101", "-6", "99999999999999999999"};
+    for (size_t i = 0; i < sizeof good / sizeof *good; i++) {
+        ask("GET", good[i][0]);
+        assert_string_equal(r.body, good[i][1]);
+    }
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        char target[40];
+        snprintf(target, sizeof target, "/count?n=%s", wrong[i]);
+        ask("GET", target);
+        EXPECT_STATUS(&r, 400);
+        EXPECT_PART(r.body, "expected a whole number from -5 to 100");
+    }
+}
+
 static void test_nobody_writes_headers_of_their_own(void **state)
 {
     (void)state;
@@ -374,6 +421,8 @@ int main(void)
         cmocka_unit_test(test_every_fault_of_a_body_is_reported_with_its_place),
         cmocka_unit_test(test_an_optional_body_may_be_left_out),
         cmocka_unit_test(test_errors_become_problem_documents),
+        cmocka_unit_test(test_a_handler_may_blame_a_place_of_the_body_too),
+        cmocka_unit_test(test_a_number_of_the_query_is_whole_and_within_its_bounds),
         cmocka_unit_test(test_nobody_writes_headers_of_their_own),
         cmocka_unit_test(test_the_last_reply_counts_and_headers_are_set_or_added),
         cmocka_unit_test(test_a_body_over_the_limit_is_413_from_its_length_alone),

@@ -26,6 +26,12 @@ static hark_err refuse(hark_ctx *c, hark_tx *tx, void *ud)
     return err ? err : hark_ctx_fail(c, HARK_ECONFLICT, "sold out");
 }
 
+static hark_err refuse_a_field(hark_ctx *c, hark_tx *tx, void *ud)
+{
+    hark_err err = place(c, tx, ud);
+    return err ? err : hark_ctx_fail_at(c, HARK_ESCHEMA, "$.items[2].sku", "is \"%s\"", "rum");
+}
+
 static hark_err refuse_by_tx(hark_ctx *c, hark_tx *tx, void *ud)
 {
     hark_err err = place(c, tx, ud);
@@ -120,6 +126,7 @@ static const struct route {
     {"/place", transact, {place, 0}, false},
     {"/worker", transact, {place, 0}, true},
     {"/refuse", transact, {refuse, 0}, false},
+    {"/refuse-a-field", transact, {refuse_a_field, 0}, false},
     {"/refuse-by-tx", transact, {refuse_by_tx, 0}, false},
     {"/wrong-sql", transact, {wrong_sql, 0}, false},
     {"/denied-sql", transact, {denied_sql, 0}, false},
@@ -260,6 +267,10 @@ static void test_an_error_of_the_closure_becomes_the_reply_and_leaves_nothing(vo
     (void)state;
     start(NULL);
     expect_undone("/refuse", 409, "sold out", NULL);
+    expect_undone("/refuse-a-field", 422,
+                  "\"errors\":[{\"path\":\"$.items[2].sku\",\"pointer\":\"#/items/2/sku\","
+                  "\"detail\":\"is \\\"rum\\\"\"}]",
+                  NULL);
     expect_undone("/refuse-by-tx", 409, "sold out, says the table", NULL);
     expect_undone("/wrong-sql", 500, NULL, "secret_table");
     expect_undone("/denied-sql", 500, NULL, "hark_events");

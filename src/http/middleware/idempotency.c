@@ -40,6 +40,8 @@ static char *scope(hark_ctx *c, const char *key)
     hk_sip_init(&s, public_key);
     add_text(&s, hark_ctx_path(c));
     add_text(&s, hark_ctx_header(c, "Authorization"));
+    if (hark_key_auth_user(c)) /* whose key may have come in another header */
+        add_text(&s, hark_key_auth_user(c));
     hk_sip_end(&s, out);
     for (size_t i = 0; i < sizeof out; i++)
         (void)snprintf(hex + 2 * i, 3, "%02x", out[i]);

@@ -1,14 +1,13 @@
 /* request_events: an event for each request, after its reply has gone out. It takes no part in the
  * reply: a bus without room costs the event, which is counted, and never the client. */
-#include "http/http_i.h"
+#include "http/middleware/shared_i.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 typedef struct state {
-    char **skip;
-    size_t n_skip;
+    hk_skip skip;
     bool (*skip_fn)(hark_ctx *c, void *ud);
     void *ud;
     char *type, *source;
@@ -19,29 +18,15 @@ static void state_free(void *ud)
     state *s = ud;
     if (!s)
         return;
-    for (size_t i = 0; i < s->n_skip; i++)
-        free(s->skip[i]);
-    free(s->skip);
+    hk_skip_free(&s->skip);
     free(s->type);
     free(s->source);
     free(s);
 }
 
-static bool covers(const char *pattern, const char *path)
-{
-    size_t len = strlen(pattern);
-    if (len && pattern[len - 1] == '*')
-        return strncmp(pattern, path, len - 1) == 0;
-    return strcmp(pattern, path) == 0;
-}
-
 static bool skipped(const state *s, hark_ctx *c)
 {
-    for (size_t i = 0; i < s->n_skip; i++)
-        if (covers(s->skip[i], hark_ctx_path(c)) ||
-            (c->route && strcmp(s->skip[i], hark_ctx_route(c)) == 0))
-            return true;
-    return s->skip_fn && s->skip_fn(c, s->ud);
+    return hk_skip_covers(&s->skip, c) || (s->skip_fn && s->skip_fn(c, s->ud));
 }
 
 static void member(hk_buf *b, const char *name, const char *value)
@@ -112,21 +97,6 @@ static hark_err run(hark_ctx *c, void *ud)
     return hark_ctx_next(c);
 }
 
-static bool copy_skip(state *s, const char *const *skip)
-{
-    size_t n = 0;
-    while (skip && skip[n])
-        n++;
-    s->skip = calloc(n + 1, sizeof *s->skip);
-    for (size_t i = 0; s->skip && i < n; i++) {
-        s->skip[i] = strdup(skip[i]);
-        if (!s->skip[i])
-            return false;
-        s->n_skip++;
-    }
-    return s->skip != NULL;
-}
-
 hark_middleware hark_request_events(const hark_request_events_opts *opts)
 {
     hark_request_events_opts o;
@@ -144,7 +114,7 @@ hark_middleware hark_request_events(const hark_request_events_opts *opts)
     s->ud = o.ud;
     s->type = strdup(o.type ? o.type : "request:completed");
     s->source = hk_strdup(o.source);
-    if (!copy_skip(s, o.skip) || !s->type || (o.source && !s->source))
+    if (!hk_skip_copy(&s->skip, o.skip) || !s->type || (o.source && !s->source))
         mw.err = HARK_ENOMEM;
     return mw;
 }

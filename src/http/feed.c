@@ -1,0 +1,275 @@
+/* Feeds: what there is to read. Messages are encoded once and kept in a ring, bounded by count and
+ * bytes; loops are told by one mail while it is on its way, and take blocks from here in batches.
+ * Nothing here knows a client's socket. No encoder is called with the lock held. */
+#include "http/stream_i.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- encoding ---- */
+
+void hk_feed_id(const hark_feed *f, uint64_t seq, char ret[HARK_CURSOR_TEXT])
+{
+    (void)snprintf(ret, HARK_CURSOR_TEXT, "%.40s%llu", f->prefix, (unsigned long long)seq);
+}
+
+/* Once for each type; when there are too many types, no more. */
+static bool first_of_type(hark_feed *f, const char *type)
+{
+    pthread_mutex_lock(&f->lock);
+    size_t i = 0;
+    while (i < f->n_muted && strcmp(f->muted[i], type) != 0)
+        i++;
+    bool first = i == f->n_muted && i < HK_MUTED_MAX && (f->muted[i] = hk_strdup(type));
+    f->n_muted += first;
+    pthread_mutex_unlock(&f->lock);
+    return first;
+}
+
+static void complain(hark_feed *f, const hark_event *e, hark_err err)
+{
+    if (first_of_type(f, hark_event_type(e)))
+        hk_log(HK_ERROR,
+               "http: the feed of '%s' shows no message of sequence %llu, and further ones of type "
+               "'%s' are not logged: its encoder returned %s (%s)",
+               f->pattern, (unsigned long long)hark_event_sequence(e), hark_event_type(e),
+               hark_err_name(err), hark_err_text(err));
+}
+
+hk_block *hk_feed_encode(hark_feed *f, hark_frame *w, hk_buf *bytes, const hark_event *e)
+{
+    char id[HARK_CURSOR_TEXT];
+    uint64_t seq = hark_event_sequence(e);
+    hk_frame_clear(w);
+    hark_err err = f->encode(w, e, f->ud);
+    if (!err && !w->has_text)
+        return NULL;
+    hk_buf_clear(bytes);
+    bytes->failed = false;
+    if (!err) {
+        hk_feed_id(f, seq, id);
+        hk_frame_write(bytes, w, id);
+    }
+    hk_block *b = err ? NULL : hk_block_new(bytes, seq, e);
+    if (!b)
+        complain(f, e, err ? err : HARK_ENOMEM);
+    return b;
+}
+
+hk_block *hk_feed_gap(hark_feed *f, uint64_t from, uint64_t to, const char *reason)
+{
+    char id[HARK_CURSOR_TEXT];
+    hk_buf bytes = {0};
+    hk_feed_id(f, to, id);
+    hk_gap_write(&bytes, from, from ? to : 0, reason, id);
+    hk_block *b = hk_block_new(&bytes, to, NULL);
+    hk_buf_free(&bytes);
+    return b;
+}
+
+/* ---- the ring ---- */
+
+static void drop_oldest(hark_feed *f)
+{
+    hk_block *old = f->ring[f->first++ & f->mask];
+    f->kept_bytes -= old->len;
+    if (old->seq)
+        f->low = old->seq;
+    hk_block_put(old);
+}
+
+void hk_feed_clear(hark_feed *f)
+{
+    while (f->end > f->first)
+        drop_oldest(f);
+}
+
+static void keep(hark_feed *f, hk_block *b)
+{
+    while (f->end > f->first &&
+           (f->end - f->first >= f->keep || f->kept_bytes + b->len > f->keep_bytes))
+        drop_oldest(f);
+    f->ring[f->end++ & f->mask] = b;
+    f->kept_bytes += b->len;
+}
+
+/* Whom to tell: a bit for each loop. */
+static uint64_t to_be_told(hark_feed *f)
+{
+    uint64_t loops = 0;
+    for (size_t i = 0; i < f->n_at; i++)
+        if (f->at[i].n && !f->at[i].posted) {
+            f->at[i].posted = true;
+            loops |= UINT64_C(1) << i;
+        }
+    return loops;
+}
+
+void hk_feed_append(hark_feed *f, hk_block *b, uint64_t from, uint64_t to)
+{
+    pthread_mutex_lock(&f->lock);
+    if (to && !f->begun)
+        f->low = from - 1;
+    f->begun = f->begun || to;
+    f->seen = to;
+    if (b)
+        keep(f, b);
+    uint64_t loops = b ? to_be_told(f) : 0;
+    pthread_mutex_unlock(&f->lock);
+    for (size_t i = 0; loops; i++, loops >>= 1)
+        if (loops & 1)
+            hk_loop_post(&f->app->loops[i], &f->at[i].mail);
+}
+
+/* ---- the program sends ---- */
+
+static hark_err send_frame(hark_feed *f, hark_frame *w, hark_err err)
+{
+    hk_buf bytes = {0};
+    if (!err)
+        hk_frame_write(&bytes, w, NULL);
+    hk_block *b = err ? NULL : hk_block_new(&bytes, 0, NULL);
+    hk_buf_free(&bytes);
+    hk_frame_free(w);
+    if (!b)
+        return err ? err : HARK_ENOMEM;
+    hk_feed_append(f, b, 0, 0);
+    return HARK_OK;
+}
+
+hark_err hark_feed_send(hark_feed *f, const char *name, const void *text, size_t len)
+{
+    hark_frame w = {0};
+    if (f->pattern)
+        return HARK_EINVAL;
+    hark_err err = hark_frame_name(&w, name);
+    return send_frame(f, &w, err ? err : hark_frame_data(&w, text, len));
+}
+
+hark_err hark_feed_send_json(hark_feed *f, const char *name, const hark_json_table *table,
+                             const void *from)
+{
+    hark_frame w = {0};
+    if (f->pattern)
+        return HARK_EINVAL;
+    hark_err err = hark_frame_name(&w, name);
+    return send_frame(f, &w, err ? err : hark_frame_json(&w, table, from));
+}
+
+/* ---- reading ---- */
+
+void hk_feed_enter(hk_readers *r)
+{
+    pthread_mutex_lock(&r->feed->lock);
+    r->n++;
+    pthread_mutex_unlock(&r->feed->lock);
+    (void)hk_count_add(&r->feed->readers, 1);
+}
+
+void hk_feed_leave(hk_readers *r)
+{
+    pthread_mutex_lock(&r->feed->lock);
+    r->n--;
+    pthread_mutex_unlock(&r->feed->lock);
+    (void)hk_count_sub(&r->feed->readers, 1);
+}
+
+void hk_feed_heard(hk_readers *r)
+{
+    pthread_mutex_lock(&r->feed->lock);
+    r->posted = false;
+    pthread_mutex_unlock(&r->feed->lock);
+}
+
+size_t hark_feed_readers(const hark_feed *feed)
+{
+    union {
+        const hark_feed *in;
+        hark_feed *out;
+    } f = {feed};
+    return (size_t)hk_count_get(&f.out->readers);
+}
+
+void hk_batch_drop(hk_batch *b)
+{
+    while (b->n)
+        hk_block_put(b->blocks[--b->n]);
+    b->some = false;
+}
+
+bool hk_feed_batch(hark_feed *f, uint64_t *next, hk_batch *b)
+{
+    size_t bytes = 0;
+    hk_batch_drop(b);
+    pthread_mutex_lock(&f->lock);
+    bool kept = *next >= f->first;
+    if (!kept)
+        *next = f->first;
+    b->first = *next;
+    for (uint64_t i = *next; i < f->end && b->n < HK_BATCH && bytes < HK_BATCH_BYTES; i++) {
+        hk_block *k = hk_block_ref(f->ring[i & f->mask]);
+        b->iov[b->n] = (struct iovec){k->bytes, k->len};
+        b->blocks[b->n++] = k;
+        bytes += k->len;
+    }
+    b->last = b->first + b->n == f->end;
+    b->seen = f->seen;
+    pthread_mutex_unlock(&f->lock);
+    b->some = true;
+    return kept;
+}
+
+uint64_t hk_feed_end(hark_feed *f)
+{
+    return hk_feed_newest(f, 0);
+}
+
+uint64_t hk_feed_newest(hark_feed *f, size_t n)
+{
+    pthread_mutex_lock(&f->lock);
+    uint64_t kept = f->end - f->first, at = f->end - (n < kept ? n : kept);
+    pthread_mutex_unlock(&f->lock);
+    return at;
+}
+
+uint64_t hk_feed_seen_at(hark_feed *f, uint64_t next)
+{
+    pthread_mutex_lock(&f->lock);
+    uint64_t seen = next == f->end ? f->seen : 0;
+    pthread_mutex_unlock(&f->lock);
+    return seen;
+}
+
+uint64_t hk_feed_seen(hark_feed *f)
+{
+    return hk_feed_seen_at(f, hk_feed_end(f));
+}
+
+/* The first block behind a sequence. */
+static uint64_t find(const hark_feed *f, uint64_t seq)
+{
+    uint64_t from = f->first, to = f->end;
+    while (from < to) {
+        uint64_t mid = from + (to - from) / 2;
+        if (f->ring[mid & f->mask]->seq <= seq)
+            from = mid + 1;
+        else
+            to = mid;
+    }
+    return from;
+}
+
+hk_join hk_feed_join(hark_feed *f, uint64_t seq, uint64_t *ret_next)
+{
+    hk_join how = HK_JOIN_YES;
+    pthread_mutex_lock(&f->lock);
+    if (!f->begun)
+        how = HK_JOIN_EMPTY;
+    else if (seq < f->low)
+        how = HK_JOIN_BEHIND;
+    else
+        *ret_next = find(f, seq);
+    pthread_mutex_unlock(&f->lock);
+    return how;
+}
