@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# What a newcomer does, on a clean clone: script/run quickstart, one POST, the console line, Ctrl-C,
-# and all of it once more. Slow, since it builds everything: only with HARK_TEST_LONG=1.
+# What a newcomer does, on a clean clone: script/run, which builds and starts the shop, an order, the console
+# lines, Ctrl-C; the same with the quickstart; and what the README shows. Slow, since it builds
+# everything: only with HARK_TEST_LONG=1.
 #
 #   newcomer.sh ROOT
 set -euo pipefail
@@ -41,17 +42,18 @@ await_line() { # prints the first line of the console that matches
     return 1
 }
 
-one_run() {
-    (cd "$scratch" && exec "$scratch/hark/script/run" quickstart --listen 127.0.0.1:0) \
+try() { # PROGRAM, the line that tells the port, the path to POST to, the line that follows
+    local arguments=("$1" --listen 127.0.0.1:0)
+    [ "$1" != shop ] || arguments=(--listen 127.0.0.1:0) # the one that is meant when none is named
+    (cd "$scratch" && exec "$scratch/hark/script/run" "${arguments[@]}") \
         >"$scratch/console" 2>"$scratch/stderr" &
     pid=$!
     exec 3<"$scratch/console"
-    line=$(await_line 'listening on port *') || fail "the quickstart does not start"
-    port=${line#listening on port }
-    port=${port%%,*}
-    status=$(curl -s -o "$scratch/answer" -w '%{http_code}' -X POST "http://127.0.0.1:$port/users")
-    [ "$status" = 201 ] || fail "POST /users: $status $(cat "$scratch/answer")"
-    await_line 'User created: John Doe' >/dev/null || fail "no console line"
+    line=$(await_line "$2") || fail "$1 does not start"
+    port=$(sed -n 's/^[^0-9]*\(127.0.0.1:\)\{0,1\}\([0-9]*\).*/\2/p' <<<"$line")
+    status=$(curl -s -o "$scratch/answer" -w '%{http_code}' -X POST "http://127.0.0.1:$port$3")
+    [ "$status" = 201 ] || fail "POST $3: $status $(cat "$scratch/answer")"
+    await_line "$4" >/dev/null || fail "no console line"
     kill -INT "$pid" 2>/dev/null || fail "it is gone"
     wait "$pid" || fail "exit status $? after SIGINT"
     pid=
@@ -61,8 +63,11 @@ one_run() {
 git clone -q "$root" "$scratch/hark"
 mkfifo "$scratch/console"
 set -m # so that SIGINT reaches a job in the background
-one_run
-one_run
-[ -e "$scratch/quickstart.db" ] || fail "no quickstart.db in the working directory"
+try shop 'shop: http://*' /orders 'order ord-*: shipped*'
+try quickstart 'listening on port *' /users 'User created: John Doe'
+try quickstart 'listening on port *' /users 'User created: John Doe'
+[ -e "$scratch/quickstart.db" ] && [ -e "$scratch/shop.db" ] || fail "no database in the working directory"
+python3 "$scratch/hark/tests/integration/consoles.py" "$scratch/hark/build/examples" "$scratch/hark" README.md ||
+    fail "the README"
 [ -z "$(git -C "$scratch/hark" status --porcelain)" ] || fail "the clone is not clean any more"
-echo "a clean clone runs, twice"
+echo "a clean clone runs, and does what the README shows"

@@ -1,0 +1,130 @@
+/* order_stock.c: stock and money of an order. Each product's start = stock + reserved + sold, which
+ * the table itself checks; an order that holds stock says so in its row, so that it gives it back
+ * once. */
+#include "events.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+
+/* How many of each product an order has: two of its lines may name the same one. */
+#define WANTED                                                                                     \
+    "(SELECT product_id, sum(quantity) AS n FROM order_items WHERE order_id = ? "                  \
+    "GROUP BY product_id) AS wanted"
+
+static hark_err change_status(hark_tx *tx, const char *id, const char *from, const char *to,
+                              int64_t holds)
+{
+    return hark_tx_exec(tx, "UPDATE orders SET status = ?, holds = ? WHERE id = ? AND status = ?",
+                        HARK_ARGS(hark_text(to), hark_int(holds), hark_text(id), hark_text(from)));
+}
+
+static note note_of(const order *o)
+{
+    note n = {.total = o->total};
+    snprintf(n.order_id, sizeof n.order_id, "%s", o->id);
+    snprintf(n.user_id, sizeof n.user_id, "%s", o->user_id);
+    snprintf(n.currency, sizeof n.currency, "%s", o->currency);
+    return n;
+}
+
+/* ---- reserving -------------------------------------------------------------------------------- */
+
+static bool take_missing(const hark_row *row, void *ud)
+{
+    note *n = ud;
+    snprintf(n->product_id, sizeof n->product_id, "%s", hark_row_text(row, 0));
+    n->quantity = hark_row_int(row, 2);
+    n->stock = hark_row_int(row, 3);
+    snprintf(n->reason, sizeof n->reason, "%s is sold out: %" PRId64 " wanted, %" PRId64 " left",
+             hark_row_text(row, 1), n->quantity, n->stock);
+    return false;
+}
+
+/* The order stays `created`: whoever hears inventory:rejected cancels it. */
+static hark_err reject(hark_tx *tx, const order *o)
+{
+    note n = note_of(o);
+    hark_err err = change_status(tx, o->id, "reserved", "created", 0);
+    if (!err)
+        err = hark_tx_query(tx,
+                            "SELECT sku, name, n, stock FROM products JOIN " WANTED
+                            " ON sku = product_id WHERE stock < n",
+                            HARK_ARGS(hark_text(o->id)), take_missing, &n);
+    return err ? err : publish_note(tx, "inventory:rejected", &n);
+}
+
+hark_err order_reserve(hark_tx *tx, const order *o, bool *ret_done)
+{
+    *ret_done = false;
+    hark_err err = change_status(tx, o->id, "created", "reserved", 1);
+    if (err || !hark_tx_changes(tx))
+        return err;
+    err = hark_tx_exec(tx,
+                       "UPDATE products SET stock = stock - n, reserved = reserved + n FROM " WANTED
+                       " WHERE sku = product_id",
+                       HARK_ARGS(hark_text(o->id)));
+    if (err == HARK_ECONSTRAINT) /* stock would be negative: the whole UPDATE is undone */
+        return reject(tx, o);
+    note n = note_of(o);
+    if (!err)
+        err = publish_note(tx, "inventory:reserved", &n);
+    *ret_done = !err;
+    return err;
+}
+
+/* ---- afterwards ------------------------------------------------------------------------------- */
+
+hark_err order_sell(hark_tx *tx, const char *id)
+{
+    return hark_tx_exec(tx,
+                        "UPDATE products SET reserved = reserved - n, sold = sold + n FROM " WANTED
+                        " WHERE sku = product_id",
+                        HARK_ARGS(hark_text(id)));
+}
+
+hark_err order_release(hark_tx *tx, const order *o)
+{
+    hark_err err = hark_tx_exec(
+        tx, "UPDATE orders SET holds = 0 WHERE id = ? AND status = 'cancelled' AND holds = 1",
+        HARK_ARGS(hark_text(o->id)));
+    if (err || !hark_tx_changes(tx))
+        return err;
+    err = hark_tx_exec(tx,
+                       "UPDATE products SET stock = stock + n, reserved = reserved - n FROM " WANTED
+                       " WHERE sku = product_id",
+                       HARK_ARGS(hark_text(o->id)));
+    note n = note_of(o);
+    return err ? err : publish_note(tx, "inventory:released", &n);
+}
+
+static bool take_number(const hark_row *row, void *ud)
+{
+    *(int64_t *)ud = hark_row_int(row, 0);
+    return true;
+}
+
+hark_err order_refund(hark_tx *tx, const order *o)
+{
+    note n = note_of(o);
+    n.total = -1; /* until it is known that something was paid */
+    hark_err err = hark_tx_query(
+        tx,
+        "UPDATE payments SET refunded_at = ? WHERE order_id = ? AND refunded_at IS NULL "
+        "RETURNING amount",
+        HARK_ARGS(hark_int(shop_now()), hark_text(o->id)), take_number, &n.total);
+    return err || n.total < 0 ? err : publish_note(tx, "payment:refunded", &n);
+}
+
+hark_err product_restock(hark_tx *tx, const char *sku, int64_t quantity)
+{
+    note n = {.quantity = quantity, .stock = -1};
+    snprintf(n.product_id, sizeof n.product_id, "%s", sku);
+    hark_err err =
+        hark_tx_query(tx,
+                      "UPDATE products SET start = start + ?1, stock = stock + ?1 "
+                      "WHERE sku = ?2 RETURNING stock",
+                      HARK_ARGS(hark_int(quantity), hark_text(sku)), take_number, &n.stock);
+    if (!err && n.stock < 0)
+        return hark_tx_fail(tx, HARK_ENOTFOUND, "there is no product %s", sku);
+    return err ? err : publish_note(tx, "inventory:restocked", &n);
+}

@@ -1,0 +1,86 @@
+/* shop.h: what the files of the shop share: its options, and the one struct that holds what is open.
+ * order.h has the orders and what may happen to them, events.h the events, consumers.h who listens. */
+#ifndef SHOP_H
+#define SHOP_H
+
+#include <hark/hark.h>
+
+typedef struct options {         /* options.c; shop --help tells */
+    const char *store;           /* "sqlite:shop.db" */
+    const char *listen;          /* "127.0.0.1:8080" */
+    const char *page;            /* directory of the page */
+    int64_t payment_due_ms;      /* from the order until it must be paid; 15 min */
+    int64_t payment_delay_ms;    /* the provider's answer takes so long; 0 */
+    double payment_fail_rate;    /* of cards declined, 0 to 1 */
+    double payment_timeout_rate; /* of charges that get no answer at first, 0 to 1 */
+    int64_t manual_payment;      /* wait for PUT /orders/:id/pay */
+    int64_t manual_shipping;     /* wait for PUT /orders/:id/ship */
+    int64_t stock;               /* of each product at the first start; 1000 */
+    int64_t workers;             /* handlers at a time of each consumer */
+    int64_t demo;                /* customers who place so many orders a second; 0 = none */
+    int64_t no_supervise;
+    int64_t quiet; /* no story on the console */
+} options;
+
+typedef struct switches switches; /* chaos.c */
+
+typedef struct shop {
+    options o;
+    hark_bus *bus;
+    hark_app *app;
+    switches *chaos;
+    hark_feed *stats;      /* GET /stats/stream */
+    struct ticker *ticker; /* http/stats.c: sends them once a second */
+    struct demo *demo;     /* demo.c; NULL = there are no such customers */
+} shop;
+
+/* Closures wait for others on a busy machine; this is ample for the longest of ours. */
+#define SHOP_TX HARK_OPTS(hark_tx_opts, .deadline_ms = 2000)
+
+/* schema.c: makes the tables that are missing, and at the first start the products and user123. */
+hark_err shop_schema(shop *s, hark_errinfo *ei);
+
+/* routes: one file each in http/; each adds its own. */
+void shop_order_routes(
+    shop *s); /* POST /orders, GET /orders[/:id], PUT /orders/:id/pay, ship, cancel */
+void shop_user_routes(shop *s);      /* POST /users, GET /users/:id */
+void shop_inventory_routes(shop *s); /* GET /inventory, PUT /inventory/:sku */
+void shop_letter_routes(shop *s);    /* GET /dead-letters, POST /dead-letters/:id/redrive */
+void shop_chaos_routes(shop *s);     /* GET /chaos, PUT /chaos/:consumer */
+hark_err
+shop_stats_routes(shop *s,
+                  hark_errinfo *ei); /* GET /stats, GET /stats/stream, POST /analytics/rebuild */
+void shop_stats_stop(shop *s);       /* its thread */
+
+/* chaos.c: what PUT /chaos/:consumer says; kept in the table `chaos`, so that a poisoned event stays
+ * poisoned over a crash. chaos_strikes is called before a consumer's handler: it may take its time,
+ * crash the process, or say that this attempt fails (true; the delivery has the reason). */
+typedef struct chaos {
+    char consumer[40];
+    double fail_rate;  /* of attempts, 0 to 1 */
+    int64_t delay_ms;  /* of each attempt */
+    bool crash;        /* poison the next event that it sees */
+    uint64_t poisoned; /* sequence of the event that crashes it; 0 = none */
+} chaos;
+hark_err chaos_open(shop *s, hark_errinfo *ei);
+void chaos_close(shop *s);
+bool chaos_strikes(shop *s, const char *consumer, hark_delivery *d);
+void chaos_get(shop *s, const char *consumer, chaos *ret);
+/* Blocks until it is committed. poisoned 0 heals the event that was. */
+hark_err chaos_set(shop *s, const chaos *c, hark_errinfo *ei);
+
+/* ids.c: a prefix and 16 random letters and digits; the time, ns since 1970 UTC. */
+void shop_new_id(char id[40], const char *prefix);
+int64_t shop_now(void);
+
+/* story.c: a line on the console, "order ord-7f3a: paid 21.98 EUR", written whole. */
+void story(const shop *s, const char *fmt, ...) HARK_PRINTF(2, 3);
+
+/* demo.c: customers at a steady rate, on a thread of their own; stops when the process does. */
+hark_err demo_start(shop *s, hark_errinfo *ei);
+void demo_stop(shop *s);
+
+/* options.c: false: say nothing more, exit with *ret_status (--help, or a mistake told on stderr). */
+bool options_parse(options *o, int argc, char **argv, int *ret_status);
+
+#endif

@@ -1,0 +1,418 @@
+#!/usr/bin/env python3
+"""The shop lives through kill -9 while customers order, cards fail, a consumer crashes and people
+change their minds; afterwards its books are audited (shop_audit.py).
+
+    shop_kill.py SHOP [--seed N] [--orders N] [--kills N] [--keep DIR]
+
+SHOP is the program. Orders are placed over HTTP with Idempotency-Keys and repeated whenever the
+connection breaks. A kill counts only when GET /stats has just shown 100 open deliveries or more;
+every fourth takes the supervisor too. How much: HARK_TEST_LONG and HARK_TEST_BRIEF, as in
+tests/faults."""
+import argparse
+import collections
+import http.client
+import json
+import os
+import random
+import re
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+import shop_audit
+
+HUNG = 600 if os.environ.get("HARK_TEST_BRIEF") else 240  # seconds for any one thing
+OPEN = 100       # deliveries, for a kill to count
+CUSTOMERS = 8    # threads that place orders
+PRODUCTS = ["prod1", "prod2", "prod3"]
+SLOW = ["shipping", "notification", "analytics", "shipping", "loyalty", "inventory"]  # in turn
+CRASHING = ["shipping", "loyalty"]
+BROKEN = (OSError, http.client.HTTPException)
+
+
+class Failure(Exception):
+    """The campaign cannot go on; the text says why."""
+
+
+def poll(what, fn, pause=0.01):
+    """Waits until fn gives something true."""
+    until, between = time.monotonic() + HUNG, threading.Event()
+    while time.monotonic() < until:
+        got = fn()
+        if got:
+            return got
+        between.wait(pause)
+    raise Failure(f"waited {HUNG} s in vain for {what}")
+
+
+# ---- the program ---------------------------------------------------------------------------------
+
+class Shop:
+    """The supervised shop; its console goes to a file."""
+
+    def __init__(self, program, folder, options):
+        self.command = [str(program), "--store", f"sqlite:{folder}/shop.db", "--page", str(folder),
+                        "--quiet", *options]
+        self.console = folder / "console"
+        self.port, self.parent, self.seen = 0, None, 0
+
+    def start(self):
+        self.seen = self.console.stat().st_size if self.console.exists() else 0
+        with open(self.console, "ab") as out:
+            self.parent = subprocess.Popen(
+                [*self.command, "--listen", f"127.0.0.1:{self.port}"], stdout=out, stderr=out)
+        self.port = poll("the line that tells the address", self.address)
+
+    def address(self):
+        if self.parent.poll() is not None:
+            raise Failure(f"the shop ended with {self.parent.returncode}: {self.tail()}")
+        with open(self.console, "rb") as f:
+            f.seek(self.seen)
+            found = re.search(rb"shop: http://127\.0\.0\.1:(\d+)/", f.read())
+        return found and int(found[1])
+
+    def tail(self):
+        return self.console.read_text(errors="replace")[-2000:]
+
+    def child(self):
+        pid = self.parent.pid
+        try:
+            children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        except OSError:
+            return None
+        return int(children[0]) if children else None
+
+    def kill(self, parent_too):
+        child = self.child()
+        if child is None:
+            return False
+        if parent_too:  # the child dies with it
+            self.parent.kill()
+            self.parent.wait()
+            poll("the child's end", lambda: not alive(child))
+            self.start()
+        else:
+            os.kill(child, signal.SIGKILL)
+            poll("another child", lambda: self.child() not in (None, child))
+        return True
+
+    def stop(self):
+        self.parent.send_signal(signal.SIGTERM)
+        status = self.parent.wait(HUNG)
+        if status:
+            raise Failure(f"the shop ended with {status} on SIGTERM: {self.tail()}")
+
+    def end(self):
+        if self.parent and self.parent.poll() is None:
+            self.parent.kill()
+            self.parent.wait()
+
+
+def alive(pid):
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+    except OSError:
+        return False
+    return state not in ("Z", "X")
+
+
+# ---- clients -------------------------------------------------------------------------------------
+
+class Client:
+    """One connection; asks again until there is an answer that is one."""
+
+    def __init__(self, shop, counts):
+        self.shop, self.counts, self.conn = shop, counts, None
+
+    def once(self, method, path, body=None, key=None):
+        if self.conn is None:
+            self.conn = http.client.HTTPConnection("127.0.0.1", self.shop.port, timeout=30)
+        headers = {"Content-Type": "application/json"} if body is not None else {}
+        if key:
+            headers["Idempotency-Key"] = key
+        try:
+            self.conn.request(method, path, json.dumps(body) if body is not None else None, headers)
+            reply = self.conn.getresponse()
+            data = reply.read()
+            self.counts["replayed"] += reply.getheader("Idempotent-Replay") == "true"
+            return reply.status, json.loads(data) if data else None
+        except BROKEN:
+            self.conn.close()
+            self.conn = None
+            raise
+
+    def ask(self, method, path, body=None, key=None, running=()):
+        """The answer, and how often it was asked. What the request's first copy, still running, gets
+        (statuses in `running`) is no answer."""
+        tries = 0
+
+        def attempt():
+            nonlocal tries
+            tries += 1
+            try:
+                status, reply = self.once(method, path, body, key)
+            except BROKEN:
+                self.counts["broken"] += 1
+                return None
+            if status >= 500 or status in running:
+                self.counts[f"status {status}"] += 1
+                return None
+            return status, reply
+        status, reply = poll(f"an answer to {method} {path}", attempt)
+        return status, reply, tries
+
+
+class Campaign:
+    def __init__(self, shop, facts, seed, orders, kills, crashes):
+        self.shop, self.facts, self.seed = shop, facts, seed
+        self.orders, self.kills, self.crashes = orders, kills, crashes
+        self.random = random.Random(seed)
+        self.lock = threading.Lock()
+        self.next_order = 0
+        self.done_kills = threading.Event()   # placing may end
+        self.stop = threading.Event()         # people may stop meddling
+        self.broken_off = None                # why a thread gave up
+        self.counts = collections.Counter()
+        self.open_at_kills = []
+
+    # -- customers
+
+    def take_number(self):
+        """The next order's number; more than were asked for while kills are still due."""
+        with self.lock:
+            enough = self.next_order >= self.orders and self.done_kills.is_set()
+            if enough or self.next_order >= 3 * self.orders or self.broken_off:
+                return None
+            self.next_order += 1
+            return self.next_order
+
+    def place(self, client, number):
+        r = random.Random(f"{self.seed} {number}")
+        items = [(sku, r.randint(1, 3)) for sku in r.sample(PRODUCTS, r.randint(1, 3))]
+        body = {"user_id": "user123",
+                "items": [{"product_id": sku, "quantity": n} for sku, n in items]}
+        key = f"order-{self.seed}-{number}"
+        for _ in range(2 if r.random() < 0.05 else 1):  # some ask again for nothing
+            status, reply, _ = client.ask("POST", "/orders", body, key, running=(409, 429))
+            if status != 201:
+                raise Failure(f"POST /orders {body}: {status} {reply}")
+            with self.lock:
+                known = self.facts.placed.setdefault(reply["id"], (key, items))
+            if known != (key, items):
+                raise Failure(f"{key} and {known[0]} were both told that they are {reply['id']}")
+
+    def customer(self):
+        client = Client(self.shop, self.counts)
+        for number in iter(self.take_number, None):
+            self.place(client, number)
+
+    # -- people who pay, ship and cancel by hand
+
+    def meddle(self):
+        client, r = Client(self.shop, self.counts), random.Random(f"{self.seed} meddler")
+        while not self.stop.wait(0.01):
+            status = r.choice(["created", "reserved", "paid", "paid"])
+            _, listed, _ = client.ask("GET", f"/orders?status={status}&limit=5")
+            if not listed["orders"]:
+                continue
+            order = r.choice(listed["orders"])["id"]
+            verb = r.choice({"created": ["cancel"], "reserved": ["pay", "cancel"],
+                             "paid": ["ship", "cancel"]}[status])
+            code, reply, _ = client.ask("PUT", f"/orders/{order}/{verb}")
+            if code not in (200, 409):
+                raise Failure(f"PUT /orders/{order}/{verb}: {code} {reply}")
+            if code == 200:
+                self.facts.told[verb].add(order)
+
+    # -- what happens to the shop
+
+    def stats(self, client):
+        try:
+            status, reply = client.once("GET", "/stats")
+        except BROKEN:
+            return None
+        return reply if status == 200 else None
+
+    def set_chaos(self, client, consumer, **switches):
+        status, reply, _ = client.ask("PUT", f"/chaos/{consumer}", switches)
+        if status != 200:
+            raise Failure(f"PUT /chaos/{consumer} {switches}: {status} {reply}")
+
+    def wait_for_order(self, number):
+        poll(f"order {number}", lambda: self.next_order >= number or self.broken_off)
+        if self.broken_off:
+            raise Failure("see above")
+
+    def one_kill(self, client, nth):
+        slow = SLOW[nth % len(SLOW)]
+        self.wait_for_order(self.orders * nth // (self.kills + 1))
+        self.set_chaos(client, slow, delay_ms=20)
+
+        def kill():
+            if self.broken_off:
+                raise Failure("see above")
+            now = self.stats(client)
+            n = sum(c["open"] for c in now["consumers"]) if now else 0
+            return n if n >= OPEN and self.shop.kill(nth % 4 == 3) else 0
+        self.open_at_kills.append(poll(f"{OPEN} open deliveries", kill))
+        self.set_chaos(client, slow, delay_ms=0)
+
+    def poisoned(self, client, consumer):
+        _, reply, _ = client.ask("GET", "/chaos")
+        return next((c["poisoned"] for c in reply["consumers"] if c["consumer"] == consumer), 0)
+
+    def letter(self, client, consumer, sequence):
+        _, reply, _ = client.ask("GET", f"/dead-letters?consumer={consumer}")
+        return next((l for l in reply["dead_letters"] if l["sequence"] == sequence), None)
+
+    def one_crash(self, client, nth):
+        """An event that crashes a consumer: a dead letter, until it is healed and redriven."""
+        consumer = self.random.choice(CRASHING)
+        self.set_chaos(client, consumer, crash=True)
+        sequence = poll("a poisoned event", lambda: self.poisoned(client, consumer), 0.05)
+        self.facts.guilty.add((consumer, sequence))
+        letter = poll("its dead letter", lambda: self.letter(client, consumer, sequence), 0.05)
+        self.set_chaos(client, consumer, crash=False)
+        path = f"/dead-letters/{letter['id']}/redrive"
+        status, reply, _ = client.ask("POST", path, key=f"redrive-{self.seed}-{nth}", running=(409,))
+        if status != 202:
+            raise Failure(f"POST {path}: {status} {reply}")
+
+    def restock(self, client):
+        """Two of the products; the third is sold out in the end."""
+        for sku in "prod1", "prod2":
+            status, reply, _ = client.ask("PUT", f"/inventory/{sku}", {"add": 4 * self.orders})
+            if status != 200:
+                raise Failure(f"PUT /inventory/{sku}: {status} {reply}")
+
+    def trouble(self):
+        client = Client(self.shop, self.counts)
+        when = {self.kills * (i + 1) // (self.crashes + 1) for i in range(self.crashes)}
+        for nth in range(self.kills):
+            if nth == self.kills // 2:
+                self.restock(client)
+            if nth in when:
+                self.one_crash(client, nth)
+            self.one_kill(client, nth)
+        self.done_kills.set()
+
+    # -- all of it
+
+    def guarded(self, fn):
+        def run():
+            try:
+                fn()
+            except Exception as why:  # told by the main thread, whatever it is
+                self.broken_off = self.broken_off or f"{fn.__name__}: {type(why).__name__} {why}"
+        thread = threading.Thread(target=run, daemon=True)
+        thread.start()
+        return thread
+
+    def settled(self):
+        """Reads the live statistics, which are no request that the shop counts, until nothing is
+        left to do in two of them."""
+        conn = http.client.HTTPConnection("127.0.0.1", self.shop.port, timeout=HUNG)
+        conn.request("GET", "/stats/stream", headers={"Accept": "text/event-stream"})
+        until, quiet, now = time.monotonic() + HUNG, 0, None
+        for line in conn.getresponse():
+            if line.startswith(b"data:"):
+                now = json.loads(line[5:])
+                busy = any(c["lag"] or c["open"] for c in now["consumers"])
+                quiet = 0 if busy else quiet + 1
+            if quiet == 2:
+                return conn.close()
+            if time.monotonic() > until:
+                break
+        raise Failure(f"not everything is settled: {json.dumps(now)}")
+
+    def run(self):
+        customers = [self.guarded(self.customer) for _ in range(CUSTOMERS)]
+        people = [self.guarded(self.meddle)]
+        trouble = self.guarded(self.trouble)
+        for thread in [trouble, *customers]:
+            thread.join()
+        self.stop.set()
+        people[0].join()
+        if self.broken_off:
+            raise Failure(self.broken_off)
+        self.settled()
+        self.shop.stop()
+
+
+# ---- main ----------------------------------------------------------------------------------------
+
+def size_of_it():
+    """Orders, kills, poisoned events."""
+    if os.environ.get("HARK_TEST_LONG"):
+        return 40000, 120, 10
+    if os.environ.get("HARK_TEST_BRIEF"):
+        return 500, 3, 1
+    return 10000, 34, 3
+
+
+def judge(folder, facts):
+    db = sqlite3.connect(folder / "shop.db", isolation_level=None)
+    wrong = shop_audit.audit(db, facts)
+    planted, blind = shop_audit.faults_found(db, facts) if not wrong else (0, [])
+    cancelled, refunded = db.execute(
+        "SELECT (SELECT count(*) FROM orders WHERE status = 'cancelled'), "
+        "(SELECT count(*) FROM payments WHERE refunded_at IS NOT NULL)").fetchone()
+    events = db.execute("SELECT count(*) FROM hark_events").fetchone()[0]
+    db.close()
+    return wrong + blind, planted, f"{events} events, {cancelled} cancelled, {refunded} refunded"
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("shop", type=Path)
+    orders, kills, crashes = size_of_it()
+    parser.add_argument("--seed", type=int, default=int.from_bytes(os.urandom(4), "little"))
+    parser.add_argument("--orders", type=int, default=orders)
+    parser.add_argument("--kills", type=int, default=kills)
+    parser.add_argument("--crashes", type=int, default=crashes)
+    parser.add_argument("--keep", type=Path, help="copy the files there when something is wrong")
+    args = parser.parse_args()
+
+    folder, began = Path(tempfile.mkdtemp(prefix="shop-kill-")), time.monotonic()
+    facts = shop_audit.Facts(stock=args.orders)
+    shop = Shop(args.shop.resolve(), folder, [
+        "--stock", str(facts.stock), "--workers", "4", "--payment-delay", "4",
+        "--payment-fail-rate", "0.05", "--payment-timeout-rate", "0.05"])
+    campaign = Campaign(shop, facts, args.seed, args.orders, args.kills, args.crashes)
+    wrong, planted, figures = [], 0, ""
+    try:
+        shop.start()
+        campaign.run()
+        wrong, planted, figures = judge(folder, facts)
+    except Failure as why:
+        wrong = [str(why)]
+    finally:
+        shop.end()
+        if wrong and args.keep:
+            shutil.copytree(folder, args.keep, dirs_exist_ok=True)
+        tail = shop.tail() if wrong and shop.console.exists() else ""
+        shutil.rmtree(folder, ignore_errors=True)
+
+    least, most = min(campaign.open_at_kills, default=0), max(campaign.open_at_kills, default=0)
+    counts = campaign.counts
+    print(f"{len(facts.placed)} orders, {len(campaign.open_at_kills)} kills with {least} to {most} open "
+          f"deliveries, {len(facts.guilty)} poisoned events redriven, {counts['broken']} requests "
+          f"broken off, {counts['replayed']} replies replayed, {figures}, "
+          f"{time.monotonic() - began:.1f} s; audit: "
+          + (f"nothing wrong, {planted} planted faults found" if not wrong else
+             f"{len(wrong)} violations, seed {args.seed}"))
+    for text in wrong:
+        print("  " + text)
+    if tail:
+        print("console of the shop, its end:\n" + tail)
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
