@@ -6,6 +6,7 @@
 
 #include <hark/http.h>
 #include <hark/json.h>
+#include <hark/middleware.h>
 #include <hark/version.h>
 #include <stdatomic.h>
 #include <stdio.h>

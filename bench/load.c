@@ -3,9 +3,12 @@
  *
  *   load --port 8080 --path /orders --method POST --body '{…}' --connections 64
  *        --seconds 5 [--warmup 1] [--pid SERVER] [--expect 201] [--host 127.0.0.1]
+ *   load … --count 5000 [--then pay,ship]
  *
- * Its own CPU time is reported apart from the server's, which is read from /proc/PID/stat at both
- * ends of the measured time. An answer must carry Content-Length.
+ * With --count it sends so many requests and ends with the last answer; --then has it follow each
+ * with PUT PATH/ID/pay and PUT PATH/ID/ship, where ID is the "id" of the answer. Its own CPU time is
+ * reported apart from the server's, which is read from /proc/PID/stat at both ends of the measured
+ * time. An answer must carry Content-Length.
  */
 #include "bench.h"
 
@@ -27,6 +30,8 @@ typedef struct conn {
     int fd;
     size_t filled; /* of in[] */
     int64_t start;
+    size_t step; /* 0 = the request, then those of --then */
+    char id[64];
     char in[INPUT];
 } conn;
 
@@ -36,6 +41,11 @@ static int expect;
 static bool measuring;
 static uint64_t good, bad;
 static bench_lat lat;
+static long left = -1;      /* of --count: still to be sent; -1 = as many as the time allows */
+static size_t unanswered;   /* connections that wait for an answer */
+static const char *then[8]; /* of --then */
+static size_t n_then;
+static const char *base_path; /* of --path */
 
 static void make_request(int argc, char **argv, const char *host, long port)
 {
@@ -67,11 +77,31 @@ static void open_conn(conn *c, const struct sockaddr_in *to, int poller)
 }
 
 /* Requests are far smaller than a socket's buffer, which is empty between them. */
-static void send_request(conn *c)
+static void send_bytes(conn *c, const char *bytes, size_t len)
 {
     c->start = bench_ns();
-    if (send(c->fd, request, request_len, MSG_NOSIGNAL) != (ssize_t)request_len)
+    if (send(c->fd, bytes, len, MSG_NOSIGNAL) != (ssize_t)len)
         bench_die("send: %s", strerror(errno));
+    unanswered++;
+}
+
+static void send_request(conn *c)
+{
+    if (left == 0)
+        return;
+    left -= left > 0;
+    c->step = 0;
+    send_bytes(c, request, request_len);
+}
+
+static void send_then(conn *c)
+{
+    char text[512];
+    int n = snprintf(text, sizeof(text), "PUT %s/%s/%s HTTP/1.1\r\nHost: load\r\n\r\n", base_path,
+                     c->id, then[c->step++]);
+    if (n < 0 || (size_t)n >= sizeof(text))
+        bench_die("--path: too long");
+    send_bytes(c, text, (size_t)n);
 }
 
 static const char *find_header(const char *head, const char *name)
@@ -81,6 +111,16 @@ static const char *find_header(const char *head, const char *name)
         if (strncasecmp(line + 2, name, n) == 0 && line[2 + n] == ':')
             return line + 3 + n;
     return NULL;
+}
+
+static void take_id(conn *c, const char *body)
+{
+    static const char mark[] = "\"id\":\"";
+    const char *id = strstr(body, mark);
+    size_t n = id ? strcspn(id + sizeof(mark) - 1, "\"") : 0;
+    if (n == 0 || n >= sizeof(c->id))
+        bench_die("an answer without an id: %.200s", body);
+    snprintf(c->id, sizeof(c->id), "%.*s", (int)n, id + sizeof(mark) - 1);
 }
 
 /* Takes one answer from the input if it is complete; returns its status, else 0. */
@@ -103,6 +143,8 @@ static int take_answer(conn *c)
     if (c->filled < whole)
         return 0;
     int status = (int)strtol(c->in + sizeof("HTTP/1.1"), NULL, 10);
+    if (n_then && c->step == 0 && status == expect)
+        take_id(c, end + 4);
     memmove(c->in, c->in + whole, c->filled - whole);
     c->filled -= whole;
     return status;
@@ -119,31 +161,46 @@ static void read_answers(conn *c)
     int status = take_answer(c);
     if (!status)
         return;
+    unanswered--;
+    bool ok = status == expect || (c->step > 0 && status == 200);
+    bool last = !ok || c->step == n_then;
     if (measuring) {
         bench_lat_add(&lat, bench_ns() - c->start);
-        if (status == expect)
-            good++;
-        else
-            bad++;
+        good += ok && last;
+        bad += !ok;
     }
-    send_request(c);
+    if (last)
+        send_request(c);
+    else
+        send_then(c);
 }
 
 static void run_until(int poller, int64_t end)
 {
     struct epoll_event events[256];
-    while (bench_ns() < end) {
+    while (bench_ns() < end && (left != 0 || unanswered > 0)) {
         int n = epoll_wait(poller, events, 256, 100);
         for (int i = 0; i < n; i++)
             read_answers(events[i].data.ptr);
     }
 }
 
-static void report(double seconds, double own_cpu, double server_cpu)
+static void take_then(char *names)
+{
+    for (char *name; (name = strsep(&names, ",")) != NULL && *name;) {
+        if (n_then == sizeof(then) / sizeof(*then))
+            bench_die("--then: at most %zu", n_then);
+        then[n_then++] = name;
+    }
+}
+
+/* began: by the monotonic clock */
+static void report(double began, double seconds, double own_cpu, double server_cpu)
 {
     bench_out_begin("http load");
     bench_out_number("requests", (double)good);
     bench_out_number("errors", (double)bad);
+    bench_out_number("began", began);
     bench_out_number("seconds", seconds);
     bench_out_number("rate", (double)good / seconds);
     bench_out_number("load_cpu_seconds", own_cpu);
@@ -151,6 +208,17 @@ static void report(double seconds, double own_cpu, double server_cpu)
     bench_out_number("cpu_us_per_request", good ? server_cpu * 1e6 / (double)good : 0);
     bench_out_lat(&lat);
     bench_out_end();
+}
+
+static void take_options(int argc, char **argv)
+{
+    left = bench_number(argc, argv, "count", -1);
+    expect = (int)bench_number(argc, argv, "expect", 200);
+    base_path = bench_text(argc, argv, "path", "/");
+    char *names = strdup(bench_text(argc, argv, "then", ""));
+    if (!names)
+        bench_die("out of memory");
+    take_then(names);
 }
 
 int main(int argc, char **argv)
@@ -161,12 +229,12 @@ int main(int argc, char **argv)
     long pid = bench_number(argc, argv, "pid", 0);
     int64_t run_ns = bench_number(argc, argv, "seconds", 5) * 1000000000;
     int64_t warm_ns = bench_number(argc, argv, "warmup", 1) * 1000000000;
-    expect = (int)bench_number(argc, argv, "expect", 200);
     if (count < 1 || port < 1 || port > 65535)
         bench_die("--connections and --port: out of range");
     struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port)};
     if (inet_pton(AF_INET, host, &to.sin_addr) != 1)
         bench_die("--host: not an IPv4 address");
+    take_options(argc, argv);
     make_request(argc, argv, host, port);
     bench_lat_init(&lat, 8000000);
 
@@ -176,16 +244,21 @@ int main(int argc, char **argv)
         bench_die("out of memory");
     for (long i = 0; i < count; i++)
         open_conn(&conns[i], &to, poller);
-    for (long i = 0; i < count; i++)
-        send_request(&conns[i]);
-    run_until(poller, bench_ns() + warm_ns);
-
-    measuring = true;
+    measuring = left >= 0; /* all of them count then, and nothing is a warm-up */
     int64_t begin = bench_ns();
     double own = bench_cpu(), server = bench_cpu_of(pid);
+    for (long i = 0; i < count; i++)
+        send_request(&conns[i]);
+    if (!measuring) {
+        run_until(poller, bench_ns() + warm_ns);
+        measuring = true;
+        begin = bench_ns(), own = bench_cpu(), server = bench_cpu_of(pid);
+    }
     run_until(poller, begin + run_ns);
+    if (left > 0 || (left == 0 && unanswered > 0))
+        bench_die("--count: not done within --seconds");
     double seconds = (double)(bench_ns() - begin) / 1e9;
-    report(seconds, bench_cpu() - own, bench_cpu_of(pid) - server);
+    report((double)begin / 1e9, seconds, bench_cpu() - own, bench_cpu_of(pid) - server);
     for (long i = 0; i < count; i++)
         close(conns[i].fd);
     return bad ? 1 : 0;

@@ -1,4 +1,5 @@
-/* ids.c: ids of orders and users, and the time. */
+/* ids.c: ids of orders and users, and the time. Ids begin with the time, so that new rows go to the end
+ * of an index and not each to a page of its own. */
 #include "shop.h"
 
 #include <stdio.h>
@@ -8,13 +9,17 @@
 
 void shop_new_id(char id[40], const char *prefix)
 {
-    static const char letters[] = "abcdefghijkmnpqrstuvwxyz23456789"; /* 32, none alike */
-    unsigned char random[16];
-    char text[sizeof random + 1] = "";
+    static const char letters[] = "23456789abcdefghijkmnpqrstuvwxyz"; /* 32, in order, none alike */
+    enum { TIME = 9, RANDOM = 11 };
+    unsigned char random[RANDOM];
+    char text[TIME + RANDOM + 1] = "";
     if (getrandom(random, sizeof random, 0) != (ssize_t)sizeof random)
         abort(); /* so few bytes are always there */
-    for (size_t i = 0; i < sizeof random; i++)
-        text[i] = letters[random[i] % 32];
+    uint64_t ms = (uint64_t)(shop_now() / 1000000);
+    for (int i = TIME - 1; i >= 0; i--, ms /= 32)
+        text[i] = letters[ms % 32];
+    for (size_t i = 0; i < RANDOM; i++)
+        text[TIME + i] = letters[random[i] % 32];
     snprintf(id, 40, "%s%s", prefix, text);
 }
 

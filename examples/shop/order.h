@@ -32,7 +32,7 @@ typedef struct order {
 } order;
 
 void order_clear(order *o);
-void order_new_id(char id[40]); /* "ord-" and 16 random letters and digits */
+void order_new_id(char id[40]); /* "ord-", the time and 11 random letters and digits */
 
 /* For lists: a query that begins with ORDER_SELECT gives a row for each item of an order o, which
  * order_add_row puts into it; false when memory is out. */

@@ -230,6 +230,42 @@ static void test_nothing_is_lost_or_repeated_while_a_client_keeps_coming_back(vo
     reader_close(&a);
 }
 
+static hk_gate feed_may_go_on;
+static hk_mark held;
+
+/* The feed's own thread waits before its first event; the one that reads the log does not. */
+static hark_err held_data(hark_frame *f, const hark_event *e, void *ud)
+{
+    char thread[16] = "";
+    unsigned shut = hk_gate_look(&feed_may_go_on);
+    (void)pthread_getname_np(pthread_self(), thread, sizeof thread);
+    if (strcmp(thread, "hark-catchup") != 0 && hk_mark_swap(&held, 1) == 0)
+        (void)hk_gate_wait(&feed_may_go_on, shut, -1);
+    return data_only(f, e, ud);
+}
+
+/* The log is ahead of the feed: what a client has read there is not shown again. */
+static void test_what_was_read_from_the_log_is_not_repeated_by_the_feed(void **state)
+{
+    (void)state;
+    hk_gate_init(&feed_may_go_on);
+    hk_mark_set(&held, 0);
+    live_new(&l, NULL, NULL);
+    all = (shown){
+        live_feed(&l, HARK_OPTS(hark_feed_opts, .pattern = "order:**", .encode = held_data)),
+        {.after = "first"}};
+    live_route(&l, "/first", &all);
+    live_start(&l);
+    publish_numbers(0, 1000);
+    reader_open(&a, &l, "/first", NULL);
+    expect_numbers(&a, 0, 1000);
+    WAIT_UNTIL(hk_mark_get(&held));
+    hk_gate_open(&feed_may_go_on);
+    publish_numbers(1000, 1002);
+    expect_numbers(&a, 1000, 1002);
+    reader_close(&a);
+}
+
 static void test_what_the_log_no_longer_has_is_told_as_a_gap(void **state)
 {
     char want[128];
@@ -352,6 +388,10 @@ static void test_an_idle_client_gets_comments(void **state)
         assert_true(reader_block(&a, &m));
         assert_true(m.comment);
     }
+    publish_numbers(0, 1);
+    expect_numbers(&a, 0, 1);
+    assert_true(reader_block(&a, &m)); /* no id: it has that */
+    assert_true(m.comment);
     reader_close(&a);
 }
 
@@ -398,6 +438,7 @@ int main(int argc, char **argv)
         T(test_a_client_that_left_before_any_event_misses_none),
         T(test_who_is_older_than_what_the_feed_keeps_reads_the_log),
         T(test_nothing_is_lost_or_repeated_while_a_client_keeps_coming_back),
+        T(test_what_was_read_from_the_log_is_not_repeated_by_the_feed),
         T(test_what_the_log_no_longer_has_is_told_as_a_gap),
         T(test_a_cursor_of_another_log_is_told_and_goes_on_from_now),
         T(test_a_cursor_that_cannot_be_read_is_refused),

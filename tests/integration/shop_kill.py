@@ -10,13 +10,14 @@ every fourth takes the supervisor too. How much: HARK_TEST_LONG and HARK_TEST_BR
 tests/faults."""
 import argparse
 import collections
+import contextlib
 import http.client
 import json
 import os
 import random
-import re
 import shutil
 import signal
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -51,31 +52,41 @@ def poll(what, fn, pause=0.01):
     raise Failure(f"waited {HUNG} s in vain for {what}")
 
 
+def free_port(r):
+    """One that is not given out to outgoing connections: a client that tries to reach a shop that is
+    down could be given the shop's own, and would keep it from coming back."""
+    lowest = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    while True:
+        port = r.randrange(max(1024, lowest - 20000), lowest)
+        with socket.socket() as s, contextlib.suppress(OSError):
+            s.bind(("127.0.0.1", port))
+            return port
+
+
 # ---- the program ---------------------------------------------------------------------------------
 
 class Shop:
     """The supervised shop; its console goes to a file."""
 
-    def __init__(self, program, folder, options):
+    def __init__(self, program, folder, port, options):
         self.command = [str(program), "--store", f"sqlite:{folder}/shop.db", "--page", str(folder),
                         "--quiet", *options]
         self.console = folder / "console"
-        self.port, self.parent, self.seen = 0, None, 0
+        self.port, self.parent, self.seen = port, None, 0
 
     def start(self):
         self.seen = self.console.stat().st_size if self.console.exists() else 0
         with open(self.console, "ab") as out:
             self.parent = subprocess.Popen(
                 [*self.command, "--listen", f"127.0.0.1:{self.port}"], stdout=out, stderr=out)
-        self.port = poll("the line that tells the address", self.address)
+        poll("the line that tells the address", self.said_address)
 
-    def address(self):
+    def said_address(self):
         if self.parent.poll() is not None:
             raise Failure(f"the shop ended with {self.parent.returncode}: {self.tail()}")
         with open(self.console, "rb") as f:
             f.seek(self.seen)
-            found = re.search(rb"shop: http://127\.0\.0\.1:(\d+)/", f.read())
-        return found and int(found[1])
+            return b"shop: http://127.0.0.1:%d/" % self.port in f.read()
 
     def tail(self):
         return self.console.read_text(errors="replace")[-2000:]
@@ -127,8 +138,9 @@ def alive(pid):
 class Client:
     """One connection; asks again until there is an answer that is one."""
 
-    def __init__(self, shop, counts):
-        self.shop, self.counts, self.conn = shop, counts, None
+    def __init__(self, shop, campaign):
+        self.shop, self.campaign, self.conn = shop, campaign, None
+        self.counts = campaign.counts
 
     def once(self, method, path, body=None, key=None):
         if self.conn is None:
@@ -155,6 +167,8 @@ class Client:
         def attempt():
             nonlocal tries
             tries += 1
+            if self.campaign.broken_off:
+                raise Failure("another thread gave up")
             try:
                 status, reply = self.once(method, path, body, key)
             except BROKEN:
@@ -208,14 +222,14 @@ class Campaign:
                 raise Failure(f"{key} and {known[0]} were both told that they are {reply['id']}")
 
     def customer(self):
-        client = Client(self.shop, self.counts)
+        client = Client(self.shop, self)
         for number in iter(self.take_number, None):
             self.place(client, number)
 
     # -- people who pay, ship and cancel by hand
 
     def meddle(self):
-        client, r = Client(self.shop, self.counts), random.Random(f"{self.seed} meddler")
+        client, r = Client(self.shop, self), random.Random(f"{self.seed} meddler")
         while not self.stop.wait(0.01):
             status = r.choice(["created", "reserved", "paid", "paid"])
             _, listed, _ = client.ask("GET", f"/orders?status={status}&limit=5")
@@ -292,7 +306,7 @@ class Campaign:
                 raise Failure(f"PUT /inventory/{sku}: {status} {reply}")
 
     def trouble(self):
-        client = Client(self.shop, self.counts)
+        client = Client(self.shop, self)
         when = {self.kills * (i + 1) // (self.crashes + 1) for i in range(self.crashes)}
         for nth in range(self.kills):
             if nth == self.kills // 2:
@@ -381,7 +395,7 @@ def main():
 
     folder, began = Path(tempfile.mkdtemp(prefix="shop-kill-")), time.monotonic()
     facts = shop_audit.Facts(stock=args.orders)
-    shop = Shop(args.shop.resolve(), folder, [
+    shop = Shop(args.shop.resolve(), folder, free_port(random.Random()), [
         "--stock", str(facts.stock), "--workers", "4", "--payment-delay", "4",
         "--payment-fail-rate", "0.05", "--payment-timeout-rate", "0.05"])
     campaign = Campaign(shop, facts, args.seed, args.orders, args.kills, args.crashes)

@@ -2,7 +2,10 @@ module peer
 
 go 1.18
 
-require github.com/labstack/echo/v4 v4.12.0
+require (
+	github.com/labstack/echo/v4 v4.12.0
+	github.com/mattn/go-sqlite3 v1.14.22
+)
 
 require (
 	github.com/golang-jwt/jwt v3.2.2+incompatible // indirect

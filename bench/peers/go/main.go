@@ -1,9 +1,12 @@
-// A peer for hark's benchmark: what one gets by following a guide to event-driven architecture
-// with Echo. A bus that is a map of channels with one goroutine for each event and subscriber, and
-// an HTTP server whose handler publishes to it. Results are one line of JSON.
+// Peers for hark's benchmark: what one gets by following a guide to event-driven architecture
+// with Echo. A bus that is a map of channels with one goroutine for each event and subscriber, an
+// HTTP server whose handler publishes to it, the guide's shop in memory, and that shop made durable.
+// Results are one line of JSON.
 //
 //	peer bus -subscribers 1 -events 2000000
 //	peer http -listen 127.0.0.1:0
+//	peer shop -listen 127.0.0.1:0 -db FILE -stock 1000 [-batch 1]
+//	peer shop-memory -listen 127.0.0.1:0
 package main
 
 import (
@@ -145,8 +148,14 @@ func main() {
 		case "http":
 			runHTTP(os.Args[2:])
 			return
+		case "shop":
+			runDurableShop(os.Args[2:])
+			return
+		case "shop-memory":
+			runMemoryShop(os.Args[2:])
+			return
 		}
 	}
-	fmt.Fprintln(os.Stderr, "usage: peer bus|http [flags]")
+	fmt.Fprintln(os.Stderr, "usage: peer bus|http|shop|shop-memory [flags]")
 	os.Exit(64)
 }
