@@ -338,6 +338,10 @@ typedef struct hark_sub_opts {
     /* Both: hark_newer; a live subscription passes such an event over and counts it as dropped,
      * unless it is to be delivered. */
     int64_t newer;
+    /* Consumers: deliveries handed out and not settled, at most; default: as many as workers. More
+     * than that is for handlers that answer HARK_LATER (hark_delivery_transact_async) and for
+     * whoever pulls several; up to 4096. */
+    size_t in_flight;
 } hark_sub_opts;
 
 /* Flag: deliver gaps too, see hark_delivery_gap. */

@@ -165,6 +165,28 @@ HARK_API HARK_MUST hark_err hark_transact_async(hark_bus *bus, hark_tx_fn fn,
 HARK_API HARK_MUST hark_err hark_delivery_transact(hark_delivery *d, hark_tx_fn fn, void *ud,
                                                    const hark_tx_opts *opts, hark_errinfo *ei);
 
+/* Called once when it is committed or has failed, on a thread of the bus; must not block. `d` and `ei`
+ * are borrowed. Returns what becomes of the delivery after an error: HARK_RETRY, HARK_REJECT, or
+ * HARK_ACK; after HARK_OK it is settled, whatever is returned. */
+typedef hark_verdict (*hark_delivery_done_fn)(hark_delivery *d, hark_err err,
+                                              const hark_errinfo *ei, void *ud);
+
+/* hark_delivery_transact without waiting: the handler returns HARK_LATER right after it, and its
+ * thread goes on to the next event, so that one worker keeps many transactions in one commit. Order
+ * within a key is kept: its next event comes when this one is settled. `done` NULL stands for
+ * HARK_RETRY after an error.
+ * Ownership: takes *d over and clears it, unless this call fails; ud is passed to both functions and
+ * must stay until done.
+ * Threads: as hark_delivery_transact; not in a closure.
+ * Blocks: only while the writer's queue is full.
+ * Errors: HARK_ESTALE, HARK_EINVAL, HARK_ENOTSUP, HARK_EDURABILITY, HARK_EWRONGTHREAD, HARK_ECLOSED,
+ * HARK_EREADONLY, HARK_ENOMEM: neither fn nor done is called, and the delivery is still the handler's
+ * to answer. */
+HARK_API HARK_MUST hark_err hark_delivery_transact_async(hark_delivery **d, hark_tx_fn fn,
+                                                         hark_delivery_done_fn done, void *ud,
+                                                         const hark_tx_opts *opts,
+                                                         hark_errinfo *ei);
+
 /* ---- inside a closure ------------------------------------------------------------------------ */
 
 /* Runs one statement that gives no rows (rows that it gives are dropped); `?` stand for the

@@ -190,7 +190,7 @@ typedef struct hk_consumer {
     pthread_mutex_t lock; /* everything below */
     hk_core *core;
     uint64_t id, generation;
-    size_t workers;
+    size_t workers, in_flight;
     uint64_t gap_from, gap_to;   /* to be handed out; 0 = none */
     uint64_t told_from, told_to; /* the stretch noted last, whoever found it */
     bool reading;                /* one thread reads the log for all */

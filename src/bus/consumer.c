@@ -31,6 +31,7 @@ static hark_sub_opts settled_opts(const hark_sub_opts *given)
 {
     hark_sub_opts o = *given;
     o.workers = o.workers ? o.workers : 1;
+    o.in_flight = o.in_flight ? o.in_flight : o.workers;
     o.window = o.window ? o.window : DEFAULT_WINDOW;
     o.max_deferred = o.max_deferred ? o.max_deferred : DEFAULT_DEFERRED;
     o.retry_delay_ms = or_default(o.retry_delay_ms, DEFAULT_RETRY_MS);
@@ -76,9 +77,10 @@ static void set_core_opts(hk_consumer *c, const hark_sub_opts *o)
     uint64_t seed;
     hk_random(&seed, sizeof seed);
     c->workers = o->workers;
+    c->in_flight = o->in_flight;
     c->hold_ns = o->hold_ms < 0 ? -1 : hk_ms_to_ns(o->hold_ms);
     c->handler_ns = o->handler_ms <= 0 ? -1 : hk_ms_to_ns(o->handler_ms);
-    c->core_opts = (hk_core_opts){.workers = o->workers,
+    c->core_opts = (hk_core_opts){.workers = o->in_flight,
                                   .window = o->window,
                                   .max_deferred = o->max_deferred,
                                   .retry_delay_ns = hk_ms_to_ns(o->retry_delay_ms),
@@ -121,11 +123,11 @@ static void take_state(hk_consumer *c, const hark_store_consumer *state, hk_core
         hk_core_gap_done(core, state->ret_gap_to);
 }
 
-/* Twice as many as workers: a handler that has timed out keeps its own. */
+/* More than are in flight: a handler that has timed out keeps its own. */
 static hark_err take_slots(hk_consumer *c, hark_errinfo *ei)
 {
     hark_bus *bus = c->sub->bus;
-    size_t n = c->workers * 2;
+    size_t n = c->in_flight + c->workers;
     if (!bus->ops->slots_take)
         return HARK_OK;
     c->free_slots = calloc(n, sizeof(hark_store_slot *));

@@ -26,6 +26,10 @@ static hark_err check(const char *pattern, const hark_sub_opts *o, hark_errinfo 
         return refuse(ei, "ring", (int64_t)o->ring, "at most 2^24");
     if (o->workers > 1024)
         return refuse(ei, "workers", (int64_t)o->workers, "at most 1024");
+    if (o->in_flight > 4096)
+        return refuse(ei, "in_flight", (int64_t)o->in_flight, "at most 4096");
+    if (o->in_flight && o->in_flight < o->workers)
+        return refuse(ei, "in_flight", (int64_t)o->in_flight, "at least as many as workers");
     if (o->window > (size_t)1 << 20)
         return refuse(ei, "window", (int64_t)o->window, "at most 2^20");
     if (o->retry_delay_ms < 0 || (o->retry_delay_ms && o->retry_delay_ms < 10))

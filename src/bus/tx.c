@@ -261,7 +261,7 @@ hark_err hk_tx_run(hark_tx *tx, bool *ret_gone)
     return store_failed(broke) && !*ret_gone ? broke : HARK_OK;
 }
 
-static void tx_free(hark_tx *tx)
+void hk_tx_free(hark_tx *tx)
 {
     drop_items(tx);
     hk_tx_dues_drop(tx);
@@ -305,11 +305,15 @@ void hk_tx_done(hark_tx *tx, hark_err err)
     }
     if (err && tx->ei.err != err)
         (void)hk_fail(&tx->ei, err, "%s", hark_err_text(err));
+    if (tx->later) {
+        hk_tx_settle(tx, err);
+        return;
+    }
     if (tx->done) {
         if (!err)
             tx->ei = (hark_errinfo){0}; /* of a failure that the closure went on after */
         tx->done(err, err && err != HARK_EVERSION ? NULL : &last, &tx->ei, tx->ud);
-        tx_free(tx);
+        hk_tx_free(tx);
         return;
     }
     if ((!err || err == HARK_EVERSION) && r->receipts)
@@ -341,9 +345,8 @@ static hark_err check_opts(hark_bus *bus, const hark_tx_opts *opts, hark_tx_opts
     return HARK_OK;
 }
 
-/* Ready to be pushed; it has its room in the queue. */
-static hark_err tx_new(hark_bus *bus, hark_tx_fn fn, void *ud, const hark_tx_opts *opts,
-                       unsigned flags, bool may_wait, hark_tx **ret, hark_errinfo *ei)
+hark_err hk_tx_new(hark_bus *bus, hark_tx_fn fn, void *ud, const hark_tx_opts *opts, unsigned flags,
+                   bool may_wait, hark_tx **ret, hark_errinfo *ei)
 {
     hark_tx_opts o;
     hark_err err = check_opts(bus, opts, &o, ei);
@@ -374,7 +377,7 @@ static hark_err tx_new(hark_bus *bus, hark_tx_fn fn, void *ud, const hark_tx_opt
     return HARK_OK;
 }
 
-static hark_err may_wait(const char *call, hark_errinfo *ei)
+hark_err hk_tx_may_wait(const char *call, hark_errinfo *ei)
 {
     if (hk_role_may_block())
         return HARK_OK;
@@ -383,7 +386,7 @@ static hark_err may_wait(const char *call, hark_errinfo *ei)
 }
 
 /* Runs it and waits; then it is the caller's to free. */
-static hark_err run(hark_tx *tx, hark_receipt *ret, hark_errinfo *ei)
+hark_err hk_tx_wait(hark_tx *tx, hark_receipt *ret, hark_errinfo *ei)
 {
     tx->request.receipts = ret;
     tx->slot = tx->delivery ? tx->delivery->slot : hk_guard_in_hand();
@@ -397,13 +400,13 @@ hark_err hark_transact(hark_bus *bus, hark_tx_fn fn, void *ud, const hark_tx_opt
                        hark_receipt *ret, hark_errinfo *ei)
 {
     hark_tx *tx;
-    hark_err err = may_wait("hark_transact", ei);
+    hark_err err = hk_tx_may_wait("hark_transact", ei);
     if (!err)
-        err = tx_new(bus, fn, ud, opts, 0, true, &tx, ei);
+        err = hk_tx_new(bus, fn, ud, opts, 0, true, &tx, ei);
     if (err)
         return err;
-    err = run(tx, ret, ei);
-    tx_free(tx);
+    err = hk_tx_wait(tx, ret, ei);
+    hk_tx_free(tx);
     return err;
 }
 
@@ -416,52 +419,12 @@ hark_err hark_transact_async(hark_bus *bus, hark_tx_fn fn, hark_transacted_fn do
     if (hk_role_get() == HK_ROLE_CLOSURE)
         return hk_fail(ei, HARK_EWRONGTHREAD,
                        "hark_transact_async inside a closure: it would happen with each run");
-    hark_err err = tx_new(bus, fn, ud, opts, 0, false, &tx, ei);
+    hark_err err = hk_tx_new(bus, fn, ud, opts, 0, false, &tx, ei);
     if (err)
         return err;
     tx->done = done;
     hk_writer_push(bus, &tx->request.work);
     return HARK_OK;
-}
-
-static hark_err run_for(hark_delivery *d, hark_tx_fn fn, void *ud, const hark_tx_opts *opts,
-                        hark_errinfo *ei)
-{
-    hark_tx *tx;
-    hark_err err = tx_new(d->sub->bus, fn, ud, opts, HK_PUB_INSIDE, true, &tx, ei);
-    if (err)
-        return err;
-    tx->delivery = d;
-    err = run(tx, NULL, ei);
-    if (!err)
-        d->ordinal = tx->ordinal;
-    tx_free(tx);
-    return err;
-}
-
-hark_err hark_delivery_transact(hark_delivery *d, hark_tx_fn fn, void *ud, const hark_tx_opts *opts,
-                                hark_errinfo *ei)
-{
-    hark_bus *bus = d->sub->bus;
-    bool consumer = d->sub->consumer != NULL;
-    hark_errinfo why = {0};
-    hark_err err = may_wait("hark_delivery_transact", &why);
-    if (!err && d->gap_to)
-        err = hk_fail(&why, HARK_EINVAL, "the delivery is a gap: there is no event to settle");
-    if (!err && consumer)
-        err = hk_consumer_seal(d, &why);
-    if (!err) {
-        hk_bus_running(bus, 1); /* a drain waits for it, whoever holds the delivery */
-        err = run_for(d, fn, ud, opts, &why);
-        if (consumer)
-            hk_consumer_unseal(d, !err);
-        hk_bus_running(bus, -1);
-    }
-    if (err && !d->error)
-        hark_delivery_explain(d, "%s", why.text);
-    if (err && ei)
-        *ei = why;
-    return err;
 }
 
 /* ---- reading beside the log ------------------------------------------------------------------ */

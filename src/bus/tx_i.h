@@ -11,7 +11,9 @@ struct hark_tx {
     hark_bus *bus;
     hark_tx_fn fn;
     void *ud;
-    hark_transacted_fn done; /* async; NULL: somebody waits */
+    hark_transacted_fn done;             /* async; NULL: somebody waits, or `later` */
+    bool later;                          /* async, with a delivery: */
+    hark_delivery_done_fn delivery_done; /* or NULL */
     int64_t deadline_ns;
     hark_delivery *delivery; /* that it belongs to; NULL = none */
     hark_store_slot *slot;   /* of the delivery whose handler waits for it; NULL = none */
@@ -31,6 +33,16 @@ struct hark_tx {
 
 /* tx.c: as a delivery stamps what it publishes, or as hark_tx_stamp said. Returns HK_PUB_ flags. */
 unsigned hk_tx_stamp(hark_tx *tx, hark_event_spec *s, char id[HK_UUID_TEXT + 1]);
+
+/* tx_delivery.c: a transaction whose delivery was handed over with it is committed or has failed. */
+void hk_tx_settle(hark_tx *tx, hark_err err);
+
+/* tx.c: a transaction that is ready to be pushed and has its room in the queue. */
+hark_err hk_tx_new(hark_bus *bus, hark_tx_fn fn, void *ud, const hark_tx_opts *opts, unsigned flags,
+                   bool may_wait, hark_tx **ret, hark_errinfo *ei);
+hark_err hk_tx_wait(hark_tx *tx, hark_receipt *ret, hark_errinfo *ei);
+hark_err hk_tx_may_wait(const char *call, hark_errinfo *ei);
+void hk_tx_free(hark_tx *tx);
 
 /* tx_schedule.c: what the run scheduled and cancelled: it is committed, or undone. */
 void hk_tx_dues_queue(hark_tx *tx);

@@ -445,7 +445,7 @@ static hark_err look_here(hark_sub *s, facts *f, hark_errinfo *ei)
     hk_consumer *c = s->consumer;
     f->open_here = true;
     f->pull = !s->fn;
-    f->workers = c->workers;
+    f->workers = c->in_flight;
     pthread_mutex_lock(&c->lock);
     hk_core_facts_get(c->core, &f->core);
     keep_texts(f);
