@@ -232,8 +232,9 @@ HARK_API void hark_event_to_spec(const hark_event *e, hark_ext *extensions,
 /* Patterns: a type in which `*` stands for one segment and a final `**` for any rest, also none.
  * Segments end at ':', '.' or '/'. hark's own types ("hark:..." and "dead_letter") match only where
  * the pattern names that first segment. Several patterns may be given with '|' between them:
- * "order:created|payment:*" matches what one of them matches; 255 bytes in all. Runs in linear time,
- * without recursion.
+ * "order:created|payment:*" matches what one of them matches; 255 bytes in all; what
+ * a type with a '|' in its name is matched by is a wildcard only. Runs without recursion and without
+ * going back, once through for each alternative.
  * Ownership: none.
  * Threads: any.
  * Blocks: no.

@@ -20,8 +20,8 @@
 
 /* ---- errors -------------------------------------------------------------------------------- */
 
-/* Fills `ei` (may be NULL) and returns `err`, so that callers write `return hk_fail(ei, ...)`. */
-hark_err hk_fail(hark_errinfo *ei, hark_err err, const char *fmt, ...) HARK_PRINTF(3, 4);
+/* So that callers write `return hk_fail(ei, ...)`. */
+#define hk_fail hark_errinfo_set
 
 /* Puts "prefix: " before the text that is there; truncates at the end, never overflows. */
 hark_err hk_wrap(hark_errinfo *ei, hark_err err, const char *fmt, ...) HARK_PRINTF(3, 4);

@@ -73,33 +73,17 @@ static void tidy(char *text)
             text[i] = '?';
 }
 
-static void set_text(hark_errinfo *ei, hark_err err, const char *fmt, va_list ap)
-{
-    ei->err = err;
-    if (vsnprintf(ei->text, sizeof ei->text, fmt, ap) < 0)
-        ei->text[0] = '\0';
-    tidy(ei->text);
-}
-
-hark_err hk_fail(hark_errinfo *ei, hark_err err, const char *fmt, ...)
-{
-    if (!ei)
-        return err;
-    va_list ap;
-    va_start(ap, fmt);
-    set_text(ei, err, fmt, ap);
-    va_end(ap);
-    return err;
-}
-
 hark_err hark_errinfo_set(hark_errinfo *ei, hark_err err, const char *fmt, ...)
 {
     if (!ei)
         return err;
     va_list ap;
     va_start(ap, fmt);
-    set_text(ei, err, fmt, ap);
+    ei->err = err;
+    if (vsnprintf(ei->text, sizeof ei->text, fmt, ap) < 0)
+        ei->text[0] = '\0';
     va_end(ap);
+    tidy(ei->text);
     return err;
 }
 

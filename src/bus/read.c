@@ -152,6 +152,7 @@ hark_err hark_read(hark_bus *bus, const hark_read_opts *opts, hark_page **ret, h
                                 .from_ns = o.from_ns,
                                 .to_ns = o.to_ns,
                                 .limit = o.limit,
+                                .limit_bytes = o.limit_bytes,
                                 .descending = o.descending};
     hark_store_page got = {.events = page->events};
     err = hk_bus_read(bus, &q, &got, ei);

@@ -382,6 +382,8 @@ static void (*const tellers[])(const facts *, hark_why_info *) = {
     [HARK_WHY_THROTTLED] = tell_throttled,
 };
 
+_Static_assert(HK_COUNTOF(names) == HK_COUNTOF(tellers), "each cause has a name");
+
 static void tell(const facts *f, hark_why_code code, hark_why_info *r)
 {
     *r = (hark_why_info){.size = sizeof *r,

@@ -80,14 +80,24 @@ static bool own_type(const char *type)
            strcmp(type, "dead_letter") == 0;
 }
 
+/* Does the pattern's next segment, n bytes long, match the type's? That is *ret_len long then. */
+static bool match_segment(const char *pattern, size_t n, const char *type, size_t *ret_len)
+{
+    if (n == 1 && *pattern == '*') {
+        *ret_len = type_segment(type);
+        return *ret_len > 0;
+    }
+    *ret_len = n;
+    return strncmp(pattern, type, n) == 0 && (!type[n] || hk_type_separator(type[n]));
+}
+
 static bool match_one(const char *pattern, const char *type)
 {
     for (;;) {
-        size_t n = segment(pattern), m = type_segment(type);
+        size_t n = segment(pattern), m;
         if (n == 2 && pattern[0] == '*' && pattern[1] == '*')
             return true;
-        bool any = n == 1 && pattern[0] == '*';
-        if (any ? m == 0 : n != m || memcmp(pattern, type, n) != 0)
+        if (!match_segment(pattern, n, type, &m))
             return false;
         pattern += n;
         type += m;

@@ -145,7 +145,7 @@ static hark_err check_type(const char *type, hark_errinfo *ei)
 {
     if (!type || !*type)
         return hk_fail(ei, HARK_EINVAL, "no type of events is given");
-    if (strchr(type, '*'))
+    if (strpbrk(type, "*|"))
         return hk_fail(
             ei, HARK_EINVAL,
             "'%.255s' is a pattern; give the type of events that it is for, each its own", type);

@@ -116,6 +116,29 @@ static hark_err note(hark_delivery *d, uint64_t seq)
                                  NULL);
 }
 
+static hark_verdict written(hark_delivery *d, hark_err err, const hark_errinfo *ei, void *ud)
+{
+    (void)d, (void)ei;
+    bool lies = ((effect *)ud)->fate == TRANSACT_LIES;
+    free(ud);
+    return err || lies ? HARK_RETRY : HARK_ACK;
+}
+
+/* Half of them do not wait for their transactions. */
+static hark_verdict handle_later(hark_delivery *d, const effect *e)
+{
+    effect *copy = malloc(sizeof *copy);
+    if (!copy)
+        return HARK_RETRY;
+    *copy = *e;
+    if (hark_delivery_transact_async(&d, write_effect, written, copy,
+                                     HARK_OPTS(hark_tx_opts, .deadline_ms = 10000),
+                                     NULL) == HARK_OK)
+        return HARK_LATER;
+    free(copy);
+    return HARK_RETRY;
+}
+
 static hark_verdict handle(hark_delivery *d, void *ud)
 {
     size_t len;
@@ -132,6 +155,8 @@ static hark_verdict handle(hark_delivery *d, void *ud)
                              NULL, NULL)
                    ? HARK_RETRY
                    : HARK_ACK;
+    if (e.seq % 2)
+        return handle_later(d, &e);
     if (hark_delivery_transact(d, write_effect, &e, HARK_OPTS(hark_tx_opts, .deadline_ms = 10000),
                                NULL))
         return HARK_RETRY;
@@ -163,9 +188,9 @@ static void begin(const char *url)
          "the tables", &ei);
     must(hark_subscribe(bus, TRANSACT_ITEM, handle, NULL,
                         HARK_OPTS(hark_sub_opts, .consumer = TRANSACT_CONSUMER,
-                                  .workers = TRANSACT_WORKERS, .start = HARK_START_FIRST,
-                                  .retry_delay_ms = 10, .max_crashes = TRANSACT_CRASHES,
-                                  .max_interruptions = 100000),
+                                  .workers = TRANSACT_WORKERS, .in_flight = 4 * TRANSACT_WORKERS,
+                                  .start = HARK_START_FIRST, .retry_delay_ms = 10,
+                                  .max_crashes = TRANSACT_CRASHES, .max_interruptions = 100000),
                         &sub, &ei),
          "hark_subscribe", &ei);
 }

@@ -6,14 +6,53 @@
 
 #include <stdlib.h>
 
+/* Has this consumer acked in this group with this generation? A reset forgets it. */
+static bool is_acking(const hark_store *s, uint64_t consumer, uint64_t generation)
+{
+    for (size_t i = 0; i < s->n_acking; i++)
+        if (s->acking[i].consumer == consumer)
+            return s->acking[i].generation == generation;
+    return false;
+}
+
+static void note_acking(hark_store *s, uint64_t consumer, uint64_t generation)
+{
+    if (s->n_acking < HK_ACKING) {
+        s->acking[s->n_acking].consumer = consumer;
+        s->acking[s->n_acking++].generation = generation;
+    }
+}
+
+/* The short way, nearly always open: it is not to be looked at whether the consumer is what it was,
+ * nor what the row was before, since there is none. */
+static hark_err ack_new(hark_store *s, uint64_t consumer, uint64_t seq, bool *ret_done,
+                        hark_errinfo *ei)
+{
+    sqlite3_stmt *st;
+    hark_err err = hk_conn_get(&s->conn, HK_SQL_ACK_NEW, &st, ei);
+    if (err)
+        return err;
+    sqlite3_bind_int64(st, 1, (int64_t)consumer);
+    sqlite3_bind_int64(st, 2, (int64_t)seq);
+    err = hk_conn_run(&s->conn, st, "settling a delivery", ei);
+    *ret_done = !err && sqlite3_changes(s->conn.db) > 0;
+    return err;
+}
+
 hark_err hk_sqlite_ack(hark_store *s, uint64_t consumer, uint64_t generation, uint64_t seq,
                        hark_errinfo *ei)
 {
     sqlite3_stmt *st;
+    bool done = false;
+    hark_err err = HARK_OK;
     if (!s->in_group)
         return hk_fail(ei, HARK_EINTERNAL, "ack outside of a group");
-    hark_err err = hk_conn_get(&s->conn, HK_SQL_ACK, &st, ei);
-    if (err)
+    bool known = is_acking(s, consumer, generation);
+    if (known)
+        err = ack_new(s, consumer, seq, &done, ei);
+    if (!err && !done)
+        err = hk_conn_get(&s->conn, HK_SQL_ACK, &st, ei);
+    if (err || done)
         return hk_group_note(s, err);
     sqlite3_bind_int64(st, 1, (int64_t)consumer);
     sqlite3_bind_int64(st, 2, (int64_t)generation);
@@ -25,6 +64,8 @@ hark_err hk_sqlite_ack(hark_store *s, uint64_t consumer, uint64_t generation, ui
                     "consumer %llu was reset or removed while sequence %llu was being handled, or "
                     "has settled it; it is delivered again if the consumer still wants it",
                     (unsigned long long)consumer, (unsigned long long)seq);
+    if (!err && !known)
+        note_acking(s, consumer, generation);
     return hk_group_note(s, err);
 }
 

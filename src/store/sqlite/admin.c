@@ -75,6 +75,7 @@ static hark_err set_place(hark_store *s, uint64_t consumer, const place *p,
 {
     sqlite3_stmt *st;
     hark_err err = hk_conn_get(&s->conn, HK_SQL_CONSUMER_RESET, &st, ei);
+    s->n_acking = 0; /* of another generation from here on */
     if (err)
         return err;
     sqlite3_bind_int64(st, 1, (int64_t)consumer);

@@ -28,6 +28,7 @@ hark_err hk_group_begin(hark_store *s, hark_errinfo *ei)
     if (err)
         return hk_group_note(s, err);
     s->kept = s->now;
+    s->n_acking = 0;
     s->in_group = true;
     return HARK_OK;
 }

@@ -100,7 +100,10 @@ static hark_err save_rows(hark_store *s, const hark_store_save *v, hark_errinfo 
         err = hk_attempt_add(s, v->consumer, v->generation, &v->attempts[i], ei);
     for (size_t i = 0; i < v->n_dead && !err; i++)
         err = hk_dead_add(s, v, &v->dead[i], ei);
-    for (size_t i = 0; i < v->n_drop && !err; i++)
+    uint64_t left_behind = v->n_drop > 0;
+    if (v->n_drop > 1 && !err) /* asked once, since there is mostly nothing */
+        err = hk_conn_number(&s->conn, HK_SQL_LEFT_BEHIND, &left_behind, ei);
+    for (size_t i = 0; left_behind && i < v->n_drop && !err; i++)
         err = hk_dead_settled(s, v->consumer, v->drop[i], ei);
     if (v->gap_done && !err)
         err = drop_gaps(s, v, ei);

@@ -257,6 +257,12 @@ static const char *const texts[HK_SQL_TYPE_UP] = {
         "interruptions, due, first, partitionkey, error) SELECT id, ?3, 6, 0, 0, 0, 0, 0, NULL, "
         "NULL FROM hark_consumers WHERE id = ?1 AND generation = ?2 AND NOT EXISTS(SELECT 1 FROM "
         "hark_deliveries r WHERE r.consumer_id = ?1 AND r.seq = ?3 AND r.state = 6)",
+    [HK_SQL_ACK_NEW] =
+        "INSERT OR IGNORE INTO hark_deliveries(consumer_id, seq, state, attempts, crashes, "
+        "interruptions, due, first, partitionkey, error) VALUES(?1, ?2, 6, 0, 0, 0, 0, 0, NULL, "
+        "NULL)",
+    [HK_SQL_LEFT_BEHIND] = "SELECT EXISTS(SELECT 1 FROM hark_attempts) OR "
+                           "EXISTS(SELECT 1 FROM hark_dead_letters WHERE state = 2)",
     [HK_SQL_ACKED_LETTERS] =
         "DELETE FROM hark_dead_letters WHERE consumer_id = ?1 AND state = 2 AND seq IN (SELECT "
         "r.seq FROM hark_deliveries r WHERE r.consumer_id = ?1 AND r.state = 6)",

@@ -87,6 +87,8 @@ typedef struct hk_closure {
 
 typedef struct hk_slots hk_slots; /* slots.c */
 
+enum { HK_ACKING = 16 };
+
 struct hark_store {
     char *path; /* absolute, without symbolic links */
     hk_file_lock *lock;
@@ -98,6 +100,11 @@ struct hark_store {
     hk_intern names[HK_NAME_KINDS];
     hk_place now, kept;
     bool in_group;
+    /* consumers that acked in this group, of which their generation is known */
+    struct {
+        uint64_t consumer, generation;
+    } acking[HK_ACKING];
+    size_t n_acking;
     hark_err broken;  /* not HARK_OK: no more writes */
     hk_buf attrs;     /* of the event being inserted */
     unsigned bound;   /* text columns of the insert that hold a value */
