@@ -96,13 +96,17 @@ static hark_err save(hark_tx *tx, void *ud)
                   hark_int(c->crash), hark_int((int64_t)c->poisoned)));
 }
 
-hark_err chaos_set(shop *s, const chaos *c, hark_errinfo *ei)
+hark_err chaos_change(shop *s, const char *consumer_name, bool (*fn)(chaos *c, const void *ud),
+                      const void *ud, chaos *ret, hark_errinfo *ei)
 {
-    chaos copy = *c;
     pthread_mutex_lock(&s->chaos->setting);
-    hark_err err = hark_transact(s->bus, save, &copy, SHOP_TX, NULL, ei);
+    chaos_get(s, consumer_name, ret);
+    hark_err err = fn(ret, ud)
+                       ? hark_transact(s->bus, save, ret, SHOP_TX, NULL, ei)
+                       : hark_errinfo_set(ei, HARK_ECONFLICT, "the switches of %s stay as they are",
+                                          consumer_name);
     if (!err)
-        put(s->chaos, &copy);
+        put(s->chaos, ret);
     pthread_mutex_unlock(&s->chaos->setting);
     return err;
 }
@@ -119,21 +123,23 @@ static bool unlucky(const chaos *c, const hark_delivery *d)
     return (double)(h >> 11) / 9007199254740992.0 < c->fail_rate; /* 2^53 */
 }
 
+static bool bite(chaos *c, const void *ud)
+{
+    bool first = c->crash; /* two workers may have seen the switch */
+    c->crash = false;
+    c->poisoned = *(const uint64_t *)ud;
+    return first;
+}
+
 /* Written down before the crash: after it, this event crashes again, and no other one. */
 static void poison(shop *s, const char *consumer_name, uint64_t sequence)
 {
     chaos c;
-    pthread_mutex_lock(&s->chaos->setting);
-    chaos_get(s, consumer_name, &c);
-    bool first = c.crash; /* two workers may have seen the switch */
-    c.crash = false;
-    c.poisoned = sequence;
-    if (first && !hark_transact(s->bus, save, &c, SHOP_TX, NULL, NULL)) {
-        fprintf(stderr, "chaos: %s crashes at event %llu\n", consumer_name,
-                (unsigned long long)sequence);
-        abort();
-    }
-    pthread_mutex_unlock(&s->chaos->setting);
+    if (chaos_change(s, consumer_name, bite, &sequence, &c, NULL))
+        return;
+    fprintf(stderr, "chaos: %s crashes at event %llu\n", consumer_name,
+            (unsigned long long)sequence);
+    abort();
 }
 
 bool chaos_strikes(shop *s, const char *consumer_name, hark_delivery *d)
@@ -144,7 +150,10 @@ bool chaos_strikes(shop *s, const char *consumer_name, hark_delivery *d)
         abort();
     if (c.crash)
         poison(s, consumer_name, hark_delivery_sequence(d));
-    take_time(c.delay_ms);
+    if (!take_time(s, c.delay_ms)) {
+        hark_delivery_explain(d, "the shop ends");
+        return true;
+    }
     if (c.fail_rate <= 0 || !unlucky(&c, d))
         return false;
     hark_delivery_explain(d, "chaos: the %s service is down", consumer_name);

@@ -5,7 +5,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 static const consumer *const all[] = {
     &inventory, &payment, &shipping, &notification, &analytics, &loyalty, &audit, &checkout,
@@ -26,6 +25,8 @@ const consumer *consumer_named(const char *name)
 }
 
 /* ---- subscribing ---- */
+
+enum { IN_FLIGHT = 256 }; /* events of one consumer whose transactions are under way */
 
 typedef struct listener {
     shop *s;
@@ -48,11 +49,11 @@ static hark_err start(shop *s, const consumer *c, hark_errinfo *ei)
         return HARK_ENOMEM;
     }
     *l = (listener){s, c};
-    const hark_sub_opts *opts =
-        HARK_OPTS(hark_sub_opts, .consumer = c->name, .start = HARK_START_FIRST,
-                  .workers = (size_t)s->o.workers, .max_attempts = c->max_attempts,
-                  .retry_max_ms = 5000, .update = 1, .free_ud = free,
-                  .dataversion = c->as_stored ? HARK_VERSION_STORED : HARK_VERSION_NEWEST);
+    const hark_sub_opts *opts = HARK_OPTS(
+        hark_sub_opts, .consumer = c->name, .start = HARK_START_FIRST,
+        .workers = c->takes_time ? (size_t)s->o.workers : 1, .in_flight = IN_FLIGHT,
+        .max_attempts = c->max_attempts, .retry_max_ms = 5000, .update = 1, .free_ud = free,
+        .dataversion = c->as_stored ? HARK_VERSION_STORED : HARK_VERSION_NEWEST);
     hark_err err = hark_subscribe(s->bus, c->pattern, handle, l, opts, NULL, ei);
     if (err)
         free(l);
@@ -65,6 +66,39 @@ hark_err consumers_start(shop *s, hark_errinfo *ei)
     for (size_t i = 0; i < ALL && !err; i++)
         err = start(s, all[i], ei);
     return err ? err : analytics_resume(s, ei);
+}
+
+/* ---- jobs ---- */
+
+void *job_new(shop *s, size_t size, void (*clear)(job *j))
+{
+    job *j = calloc(1, size);
+    if (j)
+        *j = (job){.s = s, .clear = clear};
+    return j;
+}
+
+hark_verdict job_drop(job *j, hark_verdict verdict)
+{
+    if (j->clear)
+        j->clear(j);
+    free(j);
+    return verdict;
+}
+
+static hark_verdict job_over(hark_delivery *d, hark_err err, const hark_errinfo *ei, void *ud)
+{
+    job *j = ud;
+    (void)d, (void)ei;
+    return job_drop(j, j->over ? j->over(j, err) : verdict_of(err));
+}
+
+hark_verdict job_do(job *j, hark_delivery *d, hark_tx_fn fn,
+                    hark_verdict (*over)(job *j, hark_err err))
+{
+    j->over = over;
+    hark_err err = hark_delivery_transact_async(&d, fn, job_over, j, SHOP_TX, NULL);
+    return err ? job_drop(j, verdict_of(err)) : HARK_LATER;
 }
 
 /* ---- what handlers share ---- */
@@ -86,15 +120,15 @@ bool is_type(const hark_delivery *d, const char *type)
     return strcmp(hark_event_type(hark_delivery_event(d)), type) == 0;
 }
 
+bool row_found(const hark_row *row, void *ud)
+{
+    (void)row;
+    *(bool *)ud = true;
+    return false;
+}
+
 const char *money_text(int64_t cents, const char *currency, char buf[MONEY_TEXT])
 {
     snprintf(buf, MONEY_TEXT, "%" PRId64 ".%02d %s", cents / 100, (int)(cents % 100), currency);
     return buf;
-}
-
-void take_time(int64_t ms)
-{
-    struct timespec t = {.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000};
-    while (ms > 0 && nanosleep(&t, &t) != 0)
-        continue;
 }

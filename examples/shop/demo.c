@@ -4,11 +4,9 @@
 #include "order.h"
 #include "user.h"
 
-#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 enum { CUSTOMERS = 8, PRODUCTS = 32, SECOND = 1000000000 };
 enum { ONE_IN_CANCELS = 25, LOW_STOCK = 100, RESTOCK = 500 };
@@ -16,34 +14,12 @@ enum { ONE_IN_CANCELS = 25, LOW_STOCK = 100, RESTOCK = 500 };
 typedef struct demo {
     shop *s;
     pthread_t thread;
-    pthread_mutex_t lock; /* of stop */
-    pthread_cond_t wake;
-    bool stop;
     unsigned seed;
     char users[CUSTOMERS][40], products[PRODUCTS][40];
     size_t n_users, n_products;
     char last[40]; /* the order placed last */
     hark_errinfo ei;
 } demo;
-
-static int64_t mono_now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (int64_t)t.tv_sec * SECOND + t.tv_nsec;
-}
-
-/* Waits until then; false: it is over. */
-static bool wait_until(demo *d, int64_t when)
-{
-    struct timespec t = {.tv_sec = when / SECOND, .tv_nsec = when % SECOND};
-    pthread_mutex_lock(&d->lock);
-    while (!d->stop && mono_now() < when)
-        pthread_cond_timedwait(&d->wake, &d->lock, &t);
-    bool go_on = !d->stop;
-    pthread_mutex_unlock(&d->lock);
-    return go_on;
-}
 
 static size_t pick(demo *d, size_t n)
 {
@@ -57,6 +33,7 @@ typedef struct wish {
     int64_t quantity[3];
     size_t n;
     char id[40];
+    int64_t due_ms;
 } wish;
 
 static hark_err place(hark_tx *tx, void *ud)
@@ -71,12 +48,14 @@ static hark_err place(hark_tx *tx, void *ud)
         snprintf(items[i].product_id, sizeof items[i].product_id, "%s", w->product[i]);
         items[i].quantity = w->quantity[i];
     }
-    return order_place(tx, &o, field);
+    return order_place(tx, &o, w->due_ms, field);
 }
 
 static hark_err order_something(demo *d)
 {
-    wish w = {.user = d->users[pick(d, d->n_users)], .n = 1 + pick(d, 3)};
+    wish w = {.user = d->users[pick(d, d->n_users)],
+              .n = 1 + pick(d, 3),
+              .due_ms = d->s->o.payment_due_ms};
     for (size_t i = 0; i < w.n; i++) {
         w.product[i] = d->products[pick(d, d->n_products)];
         w.quantity[i] = (int64_t)(1 + pick(d, 3));
@@ -126,7 +105,7 @@ static void *work(void *ud)
 {
     demo *d = ud;
     int64_t pause = SECOND / d->s->o.demo, next = mono_now();
-    while (wait_until(d, next)) {
+    while (rest_until(d->s, next)) {
         if (step(d))
             story(d->s, "a customer goes away: %s", d->ei.text);
         next += pause;
@@ -186,35 +165,17 @@ static hark_err look_around(demo *d, hark_errinfo *ei)
                             HARK_ARGS(hark_int(PRODUCTS)), take_product, d, ei);
 }
 
-static void init(demo *d, shop *s)
-{
-    pthread_condattr_t monotonic;
-    *d = (demo){.s = s, .seed = (unsigned)mono_now()};
-    pthread_condattr_init(&monotonic);
-    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
-    pthread_mutex_init(&d->lock, NULL);
-    pthread_cond_init(&d->wake, &monotonic);
-    pthread_condattr_destroy(&monotonic);
-}
-
-static void destroy(demo *d)
-{
-    pthread_cond_destroy(&d->wake);
-    pthread_mutex_destroy(&d->lock);
-    free(d);
-}
-
 hark_err demo_start(shop *s, hark_errinfo *ei)
 {
     demo *d = malloc(sizeof *d);
     if (!d)
         return hark_errinfo_set(ei, HARK_ENOMEM, "demo: no memory");
-    init(d, s);
+    *d = (demo){.s = s, .seed = (unsigned)mono_now()};
     hark_err err = look_around(d, ei);
     if (!err && pthread_create(&d->thread, NULL, work, d))
         err = hark_errinfo_set(ei, HARK_ESYS, "demo: no thread is to be had");
     if (err)
-        destroy(d);
+        free(d);
     else
         s->demo = d;
     return err;
@@ -225,11 +186,7 @@ void demo_stop(shop *s)
     demo *d = s->demo;
     if (!d)
         return;
-    pthread_mutex_lock(&d->lock);
-    d->stop = true;
-    pthread_cond_signal(&d->wake);
-    pthread_mutex_unlock(&d->lock);
-    pthread_join(d->thread, NULL);
-    destroy(d);
+    pthread_join(d->thread, NULL); /* after rest_end */
+    free(d);
     s->demo = NULL;
 }

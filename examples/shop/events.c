@@ -1,6 +1,7 @@
 /* events.c: the tables of what events carry, and how they are published and read. versions.c brings
  * old ones up to date. Types are registered: what does not fit its table is not published. */
 #include "events.h"
+#include "user.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -34,8 +35,13 @@ HARK_JSON_TABLE(restocked_data, note,
                 HARK_JSON_CHARS(note, product_id, .as = "sku", .required = true, .min_len = 1),
                 HARK_JSON_INT(note, quantity, .required = true, HARK_JSON_MIN(1)),
                 HARK_JSON_INT(note, stock, .required = true, HARK_JSON_MIN(0)));
+HARK_JSON_TABLE(user_data, user, HARK_JSON_CHARS(user, id, .required = true, .min_len = 1),
+                HARK_JSON_CHARS(user, name, .required = true, .min_len = 1),
+                HARK_JSON_CHARS(user, email, .required = true, .min_len = 3),
+                HARK_JSON_TIME(user, created_at, .required = true));
 
 static const hark_type types[] = {
+    {.type = "user:created", .version = 1, .table = &user_data},
     {.type = "order:created", .version = 3, .table = &order_data},
     {.type = "order:paid", .version = 1, .table = &order_data},
     {.type = "order:shipped", .version = 1, .table = &order_data},
@@ -77,7 +83,7 @@ static const hark_type *type_named(const char *name)
 
 static bool is_note(const hark_type *type)
 {
-    return type && type->table != &order_data;
+    return type && type->table != &order_data && type->table != &user_data;
 }
 
 /* ---- publishing ---- */
@@ -85,12 +91,12 @@ static bool is_note(const hark_type *type)
 hark_err publish_order(hark_tx *tx, const char *type, const order *o)
 {
     const hark_type *known = type_named(type);
-    if (!known || is_note(known))
+    if (!known || known->table != &order_data)
         return hark_tx_fail(tx, HARK_EINVAL, "%s is no event that carries an order", type);
-    const hark_ext user = {.name = "userid", .value = o->user_id};
+    const hark_ext who = {.name = "userid", .value = o->user_id};
     return hark_tx_publish_json(tx,
                                 HARK_OPTS(hark_event_spec, .type = type, .subject = o->id,
-                                          .dataversion = known->version, .extensions = &user,
+                                          .dataversion = known->version, .extensions = &who,
                                           .n_extensions = 1),
                                 known->table, o, NULL);
 }
@@ -101,14 +107,23 @@ hark_err publish_note(hark_tx *tx, const char *type, const note *n)
     if (!is_note(known))
         return hark_tx_fail(tx, HARK_EINVAL, "%s is no event that carries a note", type);
     const char *subject = n->order_id[0] ? n->order_id : n->product_id;
-    const hark_ext user = {.name = "userid", .value = n->user_id};
+    const hark_ext who = {.name = "userid", .value = n->user_id};
     return hark_tx_publish_json(tx,
                                 HARK_OPTS(hark_event_spec, .type = type, .subject = subject,
-                                          .extensions = &user, .n_extensions = n->user_id[0] != 0),
+                                          .extensions = &who, .n_extensions = n->user_id[0] != 0),
                                 known->table, n, NULL);
 }
 
-hark_err schedule_due(hark_tx *tx, const char *order_id, int64_t after_ms)
+hark_err publish_user(hark_tx *tx, const user *u)
+{
+    const hark_ext who = {.name = "userid", .value = u->id};
+    return hark_tx_publish_json(tx,
+                                HARK_OPTS(hark_event_spec, .type = "user:created", .subject = u->id,
+                                          .extensions = &who, .n_extensions = 1),
+                                &user_data, u, NULL);
+}
+
+hark_err schedule_due(hark_tx *tx, const char *order_id, int64_t at)
 {
     char id[64], json[80];
     snprintf(id, sizeof id, "due-%s", order_id); /* one deadline, however often it is asked for */
@@ -116,7 +131,7 @@ hark_err schedule_due(hark_tx *tx, const char *order_id, int64_t after_ms)
     const hark_event_spec *due =
         HARK_OPTS(hark_event_spec, .type = "payment:due", .id = id, .subject = order_id,
                   .datacontenttype = "application/json", .json = json);
-    hark_err err = hark_tx_schedule(tx, due, hark_after(after_ms), NULL);
+    hark_err err = hark_tx_schedule(tx, due, hark_at(at), NULL);
     return err == HARK_EEXIST ? HARK_OK : err;
 }
 

@@ -3,7 +3,7 @@
  * be looked for in the data.
  *
  *     type                 version  data
- *     user:created         1        id, name, email, created_at; published by http/users.c
+ *     user:created         1        id, name, email, created_at
  *     order:created        3        id, user_id, items [product_id, quantity, price], total, currency, status,
  *                                   created_at; money in cents. Version 2 had no currency; version 1 had
  *                                   prices and total as decimal numbers, {"price": 10.99}
@@ -11,7 +11,7 @@
  *     inventory:rejected   1        order_id, product_id, reason
  *     inventory:released   1        order_id
  *     inventory:restocked  1        sku, quantity, stock
- *     payment:due          1        order_id; scheduled when the order is placed
+ *     payment:due          1        order_id; scheduled with order:created
  *     payment:failed       1        order_id, reason
  *     payment:refunded     1        order_id, total, currency
  *     order:paid           1        the order as order:created 3, with its status
@@ -44,8 +44,11 @@ const hark_json_table *order_table(void);
  * which a note has as product_id). */
 hark_err publish_order(hark_tx *tx, const char *type, const order *o);
 hark_err publish_note(hark_tx *tx, const char *type, const note *n);
-/* `payment:due`, later. */
-hark_err schedule_due(hark_tx *tx, const char *order_id, int64_t after_ms);
+/* `user:created`, with the user's id as subject. */
+struct user;
+hark_err publish_user(hark_tx *tx, const struct user *u);
+/* `payment:due`, at that time (ns since 1970). */
+hark_err schedule_due(hark_tx *tx, const char *order_id, int64_t at);
 
 /* Reads a delivery's event: an order's (newest version), or a note. What cannot be read is explained
  * to the delivery: answer HARK_REJECT. order_clear() the order afterwards. */

@@ -4,6 +4,7 @@
 #include "consumers.h"
 
 #include <inttypes.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -61,11 +62,13 @@ static void print_address(const shop *s)
 
 static hark_err open_shop(shop *s, hark_errinfo *ei)
 {
-    hark_err err = hark_open(s->o.store, HARK_OPTS(hark_bus_opts, .source = "/shop"), &s->bus, ei);
+    hark_err err = story_start(s, ei);
+    if (!err)
+        err = hark_open(s->o.store, HARK_OPTS(hark_bus_opts, .source = "/shop"), &s->bus, ei);
+    if (!err)
+        err = events_register(s->bus, ei); /* the first rows have events */
     if (!err)
         err = shop_schema(s, ei);
-    if (!err)
-        err = events_register(s->bus, ei);
     if (!err)
         err = chaos_open(s, ei);
     if (!err)
@@ -82,6 +85,7 @@ static hark_err open_shop(shop *s, hark_errinfo *ei)
 static void close_shop(shop *s)
 {
     hark_errinfo ei;
+    rest_end(s); /* those who dawdle answer now */
     demo_stop(s);
     shop_stats_stop(s);
     if (s->bus && hark_drain(s->bus, 5000, &ei))
@@ -89,13 +93,17 @@ static void close_shop(shop *s)
     s->app = hark_app_unref(s->app);
     s->bus = hark_bus_unref(s->bus);
     chaos_close(s);
+    story_stop(s);
+    rest_close(s);
 }
 
 static int serve(void *ud)
 {
     shop s = {.o = *(const options *)ud};
     hark_errinfo ei;
+    signal(SIGPIPE, SIG_IGN);         /* a shop does not end with its console */
     setvbuf(stdout, NULL, _IOLBF, 0); /* a crash takes along what is not written yet */
+    rest_open(&s);
     hark_err err = open_shop(&s, &ei);
     if (!err) {
         print_address(&s);

@@ -150,7 +150,7 @@ static hark_err add_up(hark_tx *tx, order *o, char field[40])
     return HARK_OK;
 }
 
-hark_err order_place(hark_tx *tx, order *o, char ret_field[40])
+hark_err order_place(hark_tx *tx, order *o, int64_t due_ms, char ret_field[40])
 {
     hark_err err = HARK_OK;
     copy(o->currency, sizeof o->currency, "EUR");
@@ -173,7 +173,9 @@ hark_err order_place(hark_tx *tx, order *o, char ret_field[40])
         return hark_tx_fail(tx, HARK_ENOTFOUND, "is \"%s\", who is none of our customers",
                             o->user_id);
     }
-    return err ? err : publish_order(tx, "order:created", o);
+    if (!err)
+        err = publish_order(tx, "order:created", o);
+    return err ? err : schedule_due(tx, o->id, o->created_at + due_ms * 1000000);
 }
 
 /* ---- from one state to the next --------------------------------------------------------------- */

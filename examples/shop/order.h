@@ -46,17 +46,21 @@ hark_err order_load(hark_tx *tx, const char *id, order *ret);
 hark_err order_find(hark_bus *bus, const char *id, order *ret, hark_errinfo *ei);
 
 /* Places a new one, with the id that it has: looks up products and prices (a price or total that is
- * given must be ours), inserts it, publishes order:created. Fills in prices, total, currency, status,
+ * given must be ours), inserts it, publishes order:created, and schedules payment:due for due_ms after
+ * it: no consumer that lags can put the deadline off. Fills in prices, total, currency, status,
  * created_at; so each run of a closure begins with what was asked for. HARK_ENOTFOUND: an unknown
  * user or product; HARK_ECONFLICT: another price. After these two ret_field is the JSON path of what
  * is wrong ("$.items[0].product_id"), and the text of the error reads on after it. After any error
  * the transaction must fail. */
-hark_err order_place(hark_tx *tx, order *o, char ret_field[40]);
+hark_err order_place(hark_tx *tx, order *o, int64_t due_ms, char ret_field[40]);
 
 /* Takes the order's stock, all of it or none. OK with *ret_done true: reserved, inventory:reserved
  * is published; false: inventory:rejected is (sold out), or nothing was to do (it is not `created`
  * any more: told in *ret_done false and no event). */
 hark_err order_reserve(hark_tx *tx, const order *o, bool *ret_done);
+
+/* A row if the order (its first argument) waits for its payment still. */
+#define ORDER_UNPAID "SELECT 1 FROM orders WHERE id = ?1 AND status IN ('created', 'reserved')"
 
 /* Paid with a provider's reference: reserved -> paid, order:paid. HARK_ECONFLICT with a text in every
  * other state ("is paid already"), HARK_ENOTFOUND. *ret (may be NULL) is the order afterwards, after
@@ -72,11 +76,13 @@ hark_err order_sell(hark_tx *tx, const char *id);
  * payment refunded by the payment consumer, both on order:cancelled. Errors as order_pay. */
 hark_err order_cancel(hark_tx *tx, const char *id, const char *reason, order *ret);
 
-/* On order:cancelled: gives back what was reserved, once; inventory:released if there was something. */
-hark_err order_release(hark_tx *tx, const order *o);
+/* On order:cancelled: gives back what was reserved, once. If there was something, *ret_done is true and
+ * inventory:released is published. */
+hark_err order_release(hark_tx *tx, const order *o, bool *ret_done);
 
-/* On order:cancelled: refunds what was paid, once; payment:refunded if there was something. */
-hark_err order_refund(hark_tx *tx, const order *o);
+/* On order:cancelled: notes that what was paid is refunded, once. If there was something, *ret_cents
+ * is how much and payment:refunded is published; else it is 0. */
+hark_err order_refund(hark_tx *tx, const order *o, int64_t *ret_cents);
 
 /* Puts so many more of a product on the shelf: inventory:restocked. HARK_ENOTFOUND. */
 hark_err product_restock(hark_tx *tx, const char *sku, int64_t quantity);

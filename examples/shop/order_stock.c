@@ -82,8 +82,9 @@ hark_err order_sell(hark_tx *tx, const char *id)
                         HARK_ARGS(hark_text(id)));
 }
 
-hark_err order_release(hark_tx *tx, const order *o)
+hark_err order_release(hark_tx *tx, const order *o, bool *ret_done)
 {
+    *ret_done = false;
     hark_err err = hark_tx_exec(
         tx, "UPDATE orders SET holds = 0 WHERE id = ? AND status = 'cancelled' AND holds = 1",
         HARK_ARGS(hark_text(o->id)));
@@ -94,6 +95,7 @@ hark_err order_release(hark_tx *tx, const order *o)
                        " WHERE sku = product_id",
                        HARK_ARGS(hark_text(o->id)));
     note n = note_of(o);
+    *ret_done = !err;
     return err ? err : publish_note(tx, "inventory:released", &n);
 }
 
@@ -103,16 +105,17 @@ static bool take_number(const hark_row *row, void *ud)
     return true;
 }
 
-hark_err order_refund(hark_tx *tx, const order *o)
+hark_err order_refund(hark_tx *tx, const order *o, int64_t *ret_cents)
 {
     note n = note_of(o);
-    n.total = -1; /* until it is known that something was paid */
+    *ret_cents = 0;
     hark_err err = hark_tx_query(
         tx,
         "UPDATE payments SET refunded_at = ? WHERE order_id = ? AND refunded_at IS NULL "
         "RETURNING amount",
-        HARK_ARGS(hark_int(shop_now()), hark_text(o->id)), take_number, &n.total);
-    return err || n.total < 0 ? err : publish_note(tx, "payment:refunded", &n);
+        HARK_ARGS(hark_int(shop_now()), hark_text(o->id)), take_number, ret_cents);
+    n.total = *ret_cents;
+    return err || !n.total ? err : publish_note(tx, "payment:refunded", &n);
 }
 
 hark_err product_restock(hark_tx *tx, const char *sku, int64_t quantity)

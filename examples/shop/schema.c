@@ -1,6 +1,7 @@
 /* schema.c: the shop's tables, which live in the same file as the log, and what they hold at the
  * first start. */
-#include "shop.h"
+#include "order.h"
+#include "user.h"
 
 static const char *const tables[] = {
     "CREATE TABLE IF NOT EXISTS users(id TEXT PRIMARY KEY, name TEXT NOT NULL, email TEXT NOT "
@@ -30,10 +31,12 @@ static const char *const tables[] = {
     "CREATE TABLE IF NOT EXISTS mails(order_id TEXT, kind TEXT, sent_at INTEGER NOT NULL, "
     "PRIMARY KEY(order_id, kind)) STRICT, WITHOUT ROWID",
     "CREATE TABLE IF NOT EXISTS audit(seq INTEGER PRIMARY KEY, type TEXT NOT NULL, subject TEXT, "
-    "correlationid TEXT, recorded_at INTEGER NOT NULL) STRICT",
+    "userid TEXT, correlationid TEXT, causationid TEXT, recorded_at INTEGER NOT NULL) STRICT",
+    /* Which events are in the figures below: one that comes again is not counted again. */
+    "CREATE TABLE IF NOT EXISTS analytics_seen(seq INTEGER PRIMARY KEY) STRICT",
     "CREATE TABLE IF NOT EXISTS analytics_totals(name TEXT PRIMARY KEY, n INTEGER NOT NULL) STRICT",
     "CREATE TABLE IF NOT EXISTS analytics_products(sku TEXT PRIMARY KEY, ordered INTEGER NOT NULL, "
-    "revenue INTEGER NOT NULL) STRICT",
+    "gross INTEGER NOT NULL) STRICT",
     "CREATE TABLE IF NOT EXISTS analytics_days(day TEXT, status TEXT, n INTEGER NOT NULL, "
     "total INTEGER NOT NULL, PRIMARY KEY(day, status)) STRICT",
     "CREATE TABLE IF NOT EXISTS chaos(consumer TEXT PRIMARY KEY, fail_rate REAL NOT NULL, "
@@ -42,19 +45,19 @@ static const char *const tables[] = {
 
 static hark_err first_user(hark_tx *tx)
 {
-    return hark_tx_exec(tx,
-                        "INSERT INTO users VALUES('user123', 'John Doe', 'john@example.com', "
-                        "strftime('%s') * 1000000000) ON CONFLICT DO NOTHING",
-                        HARK_NO_ARGS);
+    const user john = {
+        .id = "user123", .name = "John Doe", .email = "john@example.com", .created_at = shop_now()};
+    return user_add(tx, &john);
 }
 
-static hark_err first_products(hark_tx *tx, int64_t stock)
+/* Stock comes as it always does, with an event; the shelf of a product that is there stays as it is. */
+static hark_err first_product(hark_tx *tx, const char *sku, const char *name, int64_t price,
+                              int64_t stock)
 {
-    return hark_tx_exec(tx,
-                        "INSERT INTO products SELECT column1, column2, column3, ?1, ?1, 0, 0 "
-                        "FROM (VALUES('prod1', 'Teapot', 1099), ('prod2', 'Cup', 450), "
-                        "('prod3', 'Tea, 100 g', 725)) WHERE true ON CONFLICT DO NOTHING",
-                        HARK_ARGS(hark_int(stock)));
+    hark_err err =
+        hark_tx_exec(tx, "INSERT INTO products VALUES(?, ?, ?, 0, 0, 0, 0) ON CONFLICT DO NOTHING",
+                     HARK_ARGS(hark_text(sku), hark_text(name), hark_int(price)));
+    return err || !hark_tx_changes(tx) || !stock ? err : product_restock(tx, sku, stock);
 }
 
 static hark_err make(hark_tx *tx, void *ud)
@@ -65,7 +68,11 @@ static hark_err make(hark_tx *tx, void *ud)
         err = hark_tx_exec(tx, tables[i], HARK_NO_ARGS);
     if (!err)
         err = first_user(tx);
-    return err ? err : first_products(tx, s->o.stock);
+    if (!err)
+        err = first_product(tx, "prod1", "Teapot", 1099, s->o.stock);
+    if (!err)
+        err = first_product(tx, "prod2", "Cup", 450, s->o.stock);
+    return err ? err : first_product(tx, "prod3", "Tea, 100 g", 725, s->o.stock);
 }
 
 hark_err shop_schema(shop *s, hark_errinfo *ei)

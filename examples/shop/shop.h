@@ -5,6 +5,8 @@
 
 #include <hark/hark.h>
 
+#include <pthread.h>
+
 typedef struct options {         /* options.c; shop --help tells */
     const char *store;           /* "sqlite:shop.db" */
     const char *listen;          /* "127.0.0.1:8080" */
@@ -16,28 +18,39 @@ typedef struct options {         /* options.c; shop --help tells */
     int64_t manual_payment;      /* wait for PUT /orders/:id/pay */
     int64_t manual_shipping;     /* wait for PUT /orders/:id/ship */
     int64_t stock;               /* of each product at the first start; 1000 */
-    int64_t workers;             /* handlers at a time of each consumer */
+    int64_t workers;             /* payments at a time */
     int64_t demo;                /* customers who place so many orders a second; 0 = none */
     int64_t no_supervise;
     int64_t quiet; /* no story on the console */
 } options;
 
 typedef struct switches switches; /* chaos.c */
+typedef struct teller teller;     /* story.c */
+
+typedef struct rest { /* rest.c */
+    pthread_mutex_t lock;
+    pthread_cond_t ended;
+    bool over;
+} rest;
 
 typedef struct shop {
     options o;
     hark_bus *bus;
     hark_app *app;
+    rest rest;
+    teller *teller; /* NULL = nothing is told */
     switches *chaos;
-    hark_feed *stats;      /* GET /stats/stream */
-    struct ticker *ticker; /* http/stats.c: sends them once a second */
-    struct demo *demo;     /* demo.c; NULL = there are no such customers */
+    hark_feed *stats; /* GET /stats/stream */
+    pthread_t ticker; /* http/stats.c: sends them once a second */
+    bool ticks;
+    struct demo *demo; /* demo.c; NULL = there are no such customers */
 } shop;
 
 /* Closures wait for others on a busy machine; this is ample for the longest of ours. */
 #define SHOP_TX HARK_OPTS(hark_tx_opts, .deadline_ms = 2000)
 
-/* schema.c: makes the tables that are missing, and at the first start the products and user123. */
+/* schema.c: makes the tables that are missing, and at the first start the products and user123, with
+ * their events. */
 hark_err shop_schema(shop *s, hark_errinfo *ei);
 
 /* routes: one file each in http/; each adds its own. */
@@ -66,14 +79,32 @@ hark_err chaos_open(shop *s, hark_errinfo *ei);
 void chaos_close(shop *s);
 bool chaos_strikes(shop *s, const char *consumer, hark_delivery *d);
 void chaos_get(shop *s, const char *consumer, chaos *ret);
-/* Blocks until it is committed. poisoned 0 heals the event that was. */
-hark_err chaos_set(shop *s, const chaos *c, hark_errinfo *ei);
+/* Has `fn` change what is set for a consumer, and keeps it: one at a time, so that no change is lost.
+ * Blocks until it is committed. *ret is what is set then. `fn` false: nothing is changed, and that
+ * is HARK_ECONFLICT. */
+hark_err chaos_change(shop *s, const char *consumer, bool (*fn)(chaos *c, const void *ud),
+                      const void *ud, chaos *ret, hark_errinfo *ei);
 
-/* ids.c: a prefix and 16 random letters and digits; the time, ns since 1970 UTC. */
+/* rest.c: waiting, until a time or the end of the shop, which rest_end announces to all who wait. */
+void rest_open(shop *s);
+void rest_end(shop *s);
+void rest_close(shop *s);
+int64_t mono_now(void);                    /* ns; no clock change moves it */
+bool rest_until(shop *s, int64_t mono_ns); /* false: the shop ends */
+bool take_time(shop *s, int64_t ms);       /* likewise */
+
+/* text.c: what customers write comes to a console: a control character there is no letter of a name. */
+bool text_is_plain(const char *text);
+void text_make_plain(char *text); /* each becomes a '?' */
+
+/* ids.c: a prefix, the time and random letters; the time, ns since 1970 UTC. */
 void shop_new_id(char id[40], const char *prefix);
 int64_t shop_now(void);
 
-/* story.c: a line on the console, "order ord-7f3a: paid 21.98 EUR", written whole. */
+/* story.c: a line on the console, "order ord-7f3a: paid 21.98 EUR". Does not block: a thread writes
+ * the lines, in their order, and says how many it had to leave out because nobody reads them. */
+hark_err story_start(shop *s, hark_errinfo *ei);
+void story_stop(shop *s); /* what was told is written first */
 void story(const shop *s, const char *fmt, ...) HARK_PRINTF(2, 3);
 
 /* demo.c: customers at a steady rate, on a thread of their own; stops when the process does. */

@@ -7,9 +7,10 @@
 #include <string.h>
 
 /* Makes room for one more element of `size` bytes and returns it, zeroed; NULL: no memory. */
-static void *one_more(void **list, size_t *n, size_t size)
+static void *one_more(stats *st, void **list, size_t *n, size_t size)
 {
     char *more = realloc(*list, (*n + 1) * size);
+    st->no_memory |= !more;
     if (!more)
         return NULL;
     *list = more;
@@ -22,7 +23,7 @@ static bool take_type(const hark_type_stats *t, void *ud)
 {
     stats *st = ud;
     void *list = st->events.by_type;
-    type_figures *f = one_more(&list, &st->events.n_types, sizeof *f);
+    type_figures *f = one_more(st, &list, &st->events.n_types, sizeof *f);
     if (!f)
         return false;
     st->events.by_type = list;
@@ -55,7 +56,7 @@ static hark_err list_consumers(stats *st)
 {
     for (size_t i = 0; consumer_at(i); i++) {
         void *list = st->consumers;
-        consumer_figures *f = one_more(&list, &st->n_consumers, sizeof *f);
+        consumer_figures *f = one_more(st, &list, &st->n_consumers, sizeof *f);
         if (!f)
             return HARK_ENOMEM;
         st->consumers = list;
@@ -133,13 +134,13 @@ static bool take_product(const hark_row *row, void *ud)
 {
     stats *st = ud;
     void *list = st->products;
-    product_figures *f = one_more(&list, &st->n_products, sizeof *f);
+    product_figures *f = one_more(st, &list, &st->n_products, sizeof *f);
     if (!f)
         return false;
     st->products = list;
     snprintf(f->sku, sizeof f->sku, "%s", hark_row_text(row, 0));
     f->ordered = hark_row_int(row, 1);
-    f->revenue = hark_row_int(row, 2);
+    f->gross = hark_row_int(row, 2);
     return true;
 }
 
@@ -149,7 +150,7 @@ static hark_err gather_orders(shop *s, stats *st, hark_errinfo *ei)
                               take_totals, st, ei);
     return err ? err
                : hark_query(s->bus,
-                            "SELECT sku, ordered, revenue FROM analytics_products ORDER BY sku",
+                            "SELECT sku, ordered, gross FROM analytics_products ORDER BY sku",
                             HARK_NO_ARGS, take_product, st, ei);
 }
 
@@ -162,7 +163,10 @@ hark_err stats_gather(shop *s, stats *ret, hark_errinfo *ei)
     hark_err err = gather_events(s, ret);
     if (!err)
         err = gather_consumers(s, ret, ei);
-    return err ? err : gather_orders(s, ret, ei);
+    if (!err)
+        err = gather_orders(s, ret, ei);
+    return !err && ret->no_memory ? hark_errinfo_set(ei, HARK_ENOMEM, "no memory for the figures")
+                                  : err;
 }
 
 HARK_JSON_TABLE(type_json, type_figures, HARK_JSON_CHARS(type_figures, type),
@@ -183,7 +187,7 @@ HARK_JSON_TABLE(orders_json, order_figures, HARK_JSON_INT(order_figures, created
                 HARK_JSON_DECIMAL(order_figures, revenue, 2), HARK_JSON_INT(order_figures, units));
 HARK_JSON_TABLE(product_json, product_figures, HARK_JSON_CHARS(product_figures, sku),
                 HARK_JSON_INT(product_figures, ordered),
-                HARK_JSON_DECIMAL(product_figures, revenue, 2));
+                HARK_JSON_DECIMAL(product_figures, gross, 2));
 HARK_JSON_TABLE(stats_json, stats, HARK_JSON_TIME(stats, time),
                 HARK_JSON_OBJECT(stats, events, &events_json),
                 HARK_JSON_ARRAY(stats, consumers, n_consumers, &consumer_json),

@@ -20,7 +20,8 @@ typedef struct consumer_figures {
 
 typedef struct product_figures {
     char sku[40];
-    int64_t ordered, revenue;
+    int64_t ordered;
+    int64_t gross; /* of all that was paid; what is refunded counts in the orders' revenue alone */
 } product_figures;
 
 typedef struct event_figures {
@@ -42,6 +43,7 @@ typedef struct stats {
     order_figures orders; /* analytics.c counts them */
     product_figures *products;
     size_t n_products;
+    bool no_memory; /* for one of the lists: what is there is not all */
 } stats;
 
 /* Blocks on the store. stats_clear() it afterwards, also after an error. */

@@ -139,7 +139,7 @@ hark_app *hark_app_unref(hark_app *app)
         return NULL;
     hark_err err = hark_app_stop(app, NULL);
     if (err == HARK_EWRONGTHREAD) {
-        hk_log(HK_ERROR, "http: hark_app_unref in a handler; the app goes on");
+        hk_log(HK_ERROR, "http: hark_app_unref in a handler or an encoder of it; the app goes on");
         return NULL;
     }                  /* what was cut off was logged */
     hk_feeds_end(app); /* one that never ran */

@@ -59,40 +59,44 @@ static void add_fault(hk_buf *b, const hark_json_error *e)
     hk_buf_addc(b, '}');
 }
 
-static hark_err report(hark_ctx *c, hark_err err, const hark_json_errors *errors)
+/* For the error that hark_ctx_fail was called with just now. */
+static void set_faults(hark_ctx *c, const hark_json_error *list, size_t n)
 {
     hk_buf b = {0};
     hk_buf_addc(&b, '[');
-    for (size_t i = 0; i < errors->count; i++)
-        add_fault(&b, &errors->list[i]);
+    for (size_t i = 0; i < n; i++)
+        add_fault(&b, &list[i]);
     hk_buf_addc(&b, ']');
-    c->faults = b.failed || !errors->count ? NULL : hk_arena_copy(&c->arena, b.data, b.len);
+    c->faults = b.failed ? NULL : hk_arena_copy(&c->arena, b.data, b.len);
     hk_buf_free(&b);
+}
+
+static hark_err report(hark_ctx *c, hark_err err, const hark_json_errors *errors)
+{
+    const hark_json_error *e = &errors->list[0];
+    size_t all = errors->count + errors->more;
     if (!errors->count)
         return hark_ctx_fail(c, err, "the body: %s", hark_err_text(err));
-    const hark_json_error *e = &errors->list[0];
-    if (errors->count + errors->more == 1)
-        return hark_ctx_fail(c, err, "the body: %s %s", e->path, e->text);
-    return hark_ctx_fail(c, err, "the body has %zu faults; the first: %s %s",
-                         errors->count + errors->more, e->path, e->text);
+    if (all == 1)
+        (void)hark_ctx_fail(c, err, "the body: %s %s", e->path, e->text);
+    else
+        (void)hark_ctx_fail(c, err, "the body has %zu faults; the first: %s %s", all, e->path,
+                            e->text);
+    set_faults(c, errors->list, errors->count);
+    return err;
 }
 
 hark_err hark_ctx_fail_at(hark_ctx *c, hark_err err, const char *path, const char *fmt, ...)
 {
     va_list ap;
-    hk_buf b = {0};
     hark_json_error e = {.rule = ""};
     snprintf(e.path, sizeof e.path, "%s", path);
     va_start(ap, fmt);
     vsnprintf(e.text, sizeof e.text, fmt, ap);
     va_end(ap);
-    hk_buf_addc(&b, '[');
-    add_fault(&b, &e);
-    hk_buf_addc(&b, ']');
-    bool shown = !b.failed && hark_err_http(err) != 500;
-    c->faults = shown ? hk_arena_copy(&c->arena, b.data, b.len) : NULL;
-    hk_buf_free(&b);
-    return hark_ctx_fail(c, err, "the body: %s %s", e.path, e.text);
+    (void)hark_ctx_fail(c, err, "the body: %s %s", e.path, e.text);
+    set_faults(c, &e, 1);
+    return err;
 }
 
 /* A flat copy of the struct keeps track of what the request has to free. */

@@ -166,17 +166,18 @@ void *hark_ctx_get(const hark_ctx *c, const void *key)
     return NULL;
 }
 
-static hark_err add_hook(hark_ctx *c, hk_hook **list, hk_hook hook)
+static hark_err add_hook(hark_ctx *c, hk_hook **at, hk_hook hook)
 {
     hk_hook *h = hk_arena_alloc(&c->arena, sizeof *h);
     if (!h)
         return c->kept = HARK_ENOMEM;
     *h = hook;
-    while (*list)
-        list = &(*list)->next;
-    *list = h;
+    h->next = *at;
+    *at = h;
     return HARK_OK;
 }
+
+/* The last one first, from the handler outwards: whoever is further out sees what the others add. */
 
 hark_err hark_ctx_on_reply(hark_ctx *c, hark_reply_fn fn, void *ud)
 {
@@ -185,5 +186,8 @@ hark_err hark_ctx_on_reply(hark_ctx *c, hark_reply_fn fn, void *ud)
 
 hark_err hark_ctx_on_done(hark_ctx *c, hark_done_fn fn, void *ud)
 {
-    return add_hook(c, &c->done_hooks, (hk_hook){NULL, NULL, fn, ud});
+    hk_hook **at = &c->done_hooks;
+    while (*at)
+        at = &(*at)->next;
+    return add_hook(c, at, (hk_hook){NULL, NULL, fn, ud});
 }

@@ -14,8 +14,7 @@ void hk_feed_id(const hark_feed *f, uint64_t seq, char ret[HARK_CURSOR_TEXT])
     (void)snprintf(ret, HARK_CURSOR_TEXT, "%.40s%llu", f->prefix, (unsigned long long)seq);
 }
 
-/* Once for each type; when there are too many types, no more. */
-static bool first_of_type(hark_feed *f, const char *type)
+bool hk_feed_first_of(hark_feed *f, const char *type)
 {
     pthread_mutex_lock(&f->lock);
     size_t i = 0;
@@ -29,7 +28,7 @@ static bool first_of_type(hark_feed *f, const char *type)
 
 static void complain(hark_feed *f, const hark_event *e, hark_err err)
 {
-    if (first_of_type(f, hark_event_type(e)))
+    if (hk_feed_first_of(f, hark_event_type(e)))
         hk_log(HK_ERROR,
                "http: the feed of '%s' shows no message of sequence %llu, and further ones of type "
                "'%s' are not logged: its encoder returned %s (%s)",
@@ -37,24 +36,29 @@ static void complain(hark_feed *f, const hark_event *e, hark_err err)
                hark_err_name(err), hark_err_text(err));
 }
 
-hk_block *hk_feed_encode(hark_feed *f, hark_frame *w, hk_buf *bytes, const hark_event *e)
+static hk_block *block_of(hark_feed *f, const hark_frame *w, hk_buf *bytes, const hark_event *e)
 {
     char id[HARK_CURSOR_TEXT];
     uint64_t seq = hark_event_sequence(e);
-    hk_frame_clear(w);
+    hk_feed_id(f, seq, id);
+    hk_frame_write(bytes, w, id);
+    return hk_block_new(bytes, seq, e);
+}
+
+hark_err hk_feed_encode(hark_feed *f, hark_frame *w, hk_buf *bytes, const hark_event *e,
+                        hk_block **ret)
+{
+    *ret = NULL;
     hark_err err = f->encode(w, e, f->ud);
-    if (!err && !w->has_text)
-        return NULL;
-    hk_buf_clear(bytes);
-    bytes->failed = false;
-    if (!err) {
-        hk_feed_id(f, seq, id);
-        hk_frame_write(bytes, w, id);
+    if (!err && w->has_text) {
+        *ret = block_of(f, w, bytes, e);
+        err = *ret ? HARK_OK : HARK_ENOMEM;
     }
-    hk_block *b = err ? NULL : hk_block_new(bytes, seq, e);
-    if (!b)
-        complain(f, e, err ? err : HARK_ENOMEM);
-    return b;
+    if (err && err != HARK_ENOMEM)
+        complain(f, e, err);
+    hk_frame_clear(w);
+    hk_bytes_clear(bytes);
+    return err == HARK_ENOMEM ? err : HARK_OK;
 }
 
 hk_block *hk_feed_gap(hark_feed *f, uint64_t from, uint64_t to, const char *reason)
@@ -62,7 +66,7 @@ hk_block *hk_feed_gap(hark_feed *f, uint64_t from, uint64_t to, const char *reas
     char id[HARK_CURSOR_TEXT];
     hk_buf bytes = {0};
     hk_feed_id(f, to, id);
-    hk_gap_write(&bytes, from, from ? to : 0, reason, id);
+    hk_gap_write(&bytes, from, to, reason, id);
     hk_block *b = hk_block_new(&bytes, to, NULL);
     hk_buf_free(&bytes);
     return b;
@@ -73,7 +77,7 @@ hk_block *hk_feed_gap(hark_feed *f, uint64_t from, uint64_t to, const char *reas
 static void drop_oldest(hark_feed *f)
 {
     hk_block *old = f->ring[f->first++ & f->mask];
-    f->kept_bytes -= old->len;
+    f->kept_bytes -= old->cost;
     if (old->seq)
         f->low = old->seq;
     hk_block_put(old);
@@ -88,10 +92,10 @@ void hk_feed_clear(hark_feed *f)
 static void keep(hark_feed *f, hk_block *b)
 {
     while (f->end > f->first &&
-           (f->end - f->first >= f->keep || f->kept_bytes + b->len > f->keep_bytes))
+           (f->end - f->first >= f->keep || f->kept_bytes + b->cost > f->keep_bytes))
         drop_oldest(f);
     f->ring[f->end++ & f->mask] = b;
-    f->kept_bytes += b->len;
+    f->kept_bytes += b->cost;
 }
 
 /* Whom to tell: a bit for each loop. */
@@ -106,20 +110,51 @@ static uint64_t to_be_told(hark_feed *f)
     return loops;
 }
 
-void hk_feed_append(hark_feed *f, hk_block *b, uint64_t from, uint64_t to)
+static void tell(hark_feed *f, uint64_t loops)
 {
-    pthread_mutex_lock(&f->lock);
-    if (to && !f->begun)
-        f->low = from - 1;
-    f->begun = f->begun || to;
-    f->seen = to;
-    if (b)
-        keep(f, b);
-    uint64_t loops = b ? to_be_told(f) : 0;
-    pthread_mutex_unlock(&f->lock);
     for (size_t i = 0; loops; i++, loops >>= 1)
         if (loops & 1)
             hk_loop_post(&f->app->loops[i], &f->at[i].mail);
+}
+
+void hk_feed_append(hark_feed *f, hk_block *b, uint64_t to)
+{
+    pthread_mutex_lock(&f->lock);
+    bool news = !to || to > f->seen;
+    if (news)
+        f->seen = to;
+    if (news && b)
+        keep(f, b);
+    uint64_t loops = news && b ? to_be_told(f) : 0;
+    pthread_mutex_unlock(&f->lock);
+    if (!news)
+        hk_block_put(b);
+    tell(f, loops);
+}
+
+/* The number of a block that never was kept: whoever is about to read it has missed it. */
+void hk_feed_lose(hark_feed *f, uint64_t to)
+{
+    uint64_t loops = 0;
+    pthread_mutex_lock(&f->lock);
+    if (to > f->seen) {
+        hk_feed_clear(f);
+        f->first = ++f->end;
+        f->low = f->seen = to;
+        loops = to_be_told(f);
+    }
+    pthread_mutex_unlock(&f->lock);
+    tell(f, loops);
+}
+
+void hk_feed_begin(hark_feed *f, uint64_t seq)
+{
+    pthread_mutex_lock(&f->lock);
+    if (seq > f->low)
+        f->low = seq;
+    if (seq > f->seen)
+        f->seen = seq;
+    pthread_mutex_unlock(&f->lock);
 }
 
 /* ---- the program sends ---- */
@@ -134,7 +169,7 @@ static hark_err send_frame(hark_feed *f, hark_frame *w, hark_err err)
     hk_frame_free(w);
     if (!b)
         return err ? err : HARK_ENOMEM;
-    hk_feed_append(f, b, 0, 0);
+    hk_feed_append(f, b, 0);
     return HARK_OK;
 }
 
@@ -243,7 +278,10 @@ uint64_t hk_feed_seen_at(hark_feed *f, uint64_t next)
 
 uint64_t hk_feed_seen(hark_feed *f)
 {
-    return hk_feed_seen_at(f, hk_feed_end(f));
+    pthread_mutex_lock(&f->lock);
+    uint64_t seen = f->seen;
+    pthread_mutex_unlock(&f->lock);
+    return seen;
 }
 
 /* The first block behind a sequence. */
@@ -260,16 +298,12 @@ static uint64_t find(const hark_feed *f, uint64_t seq)
     return from;
 }
 
-hk_join hk_feed_join(hark_feed *f, uint64_t seq, uint64_t *ret_next)
+bool hk_feed_join(hark_feed *f, uint64_t seq, uint64_t *ret_next)
 {
-    hk_join how = HK_JOIN_YES;
     pthread_mutex_lock(&f->lock);
-    if (!f->begun)
-        how = HK_JOIN_EMPTY;
-    else if (seq < f->low)
-        how = HK_JOIN_BEHIND;
-    else
+    bool told = seq >= f->low;
+    if (told)
         *ret_next = find(f, seq);
     pthread_mutex_unlock(&f->lock);
-    return how;
+    return told;
 }

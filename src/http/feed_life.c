@@ -2,6 +2,7 @@
  * it goes on from the log by itself when it cannot keep up, and tells what the log has lost. */
 #include "http/stream_i.h"
 
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,18 +22,58 @@ static hark_err as_cloudevent(hark_frame *w, const hark_event *e, void *ud)
     return err;
 }
 
+static uint64_t this_thread(void)
+{
+    return (uint64_t)(uintptr_t)pthread_self();
+}
+
 static hark_verdict on_event(hark_delivery *d, void *ud)
 {
     hark_feed *f = ud;
     uint64_t from, to;
+    hk_block *b;
+    if (!hk_mark_get(&f->caller))
+        hk_mark_set(&f->caller, this_thread());
+    hark_err err = HARK_OK;
     if (hark_delivery_gap(d, &from, &to)) {
-        hk_feed_append(f, hk_feed_gap(f, from, to, "retention"), from, to);
-        return HARK_ACK;
+        b = hk_feed_gap(f, from, to, "retention");
+        err = b ? HARK_OK : HARK_ENOMEM;
+    } else {
+        const hark_event *e = hark_delivery_event(d);
+        to = hark_event_sequence(e);
+        err = hk_feed_encode(f, &f->frame, &f->bytes, e, &b);
     }
-    const hark_event *e = hark_delivery_event(d);
-    uint64_t seq = hark_event_sequence(e);
-    hk_feed_append(f, hk_feed_encode(f, &f->frame, &f->bytes, e), seq, seq);
+    if (err)
+        hk_feed_lose(f, to);
+    else
+        hk_feed_append(f, b, to);
     return HARK_ACK;
+}
+
+/* The subscription's last sign of life: the feed may be gone when this returns. */
+static void on_over(void *ud)
+{
+    hark_feed *f = ud;
+    hk_mark_set(&f->caller, 0);
+    hk_gate_open(&f->over);
+}
+
+/* Another subscription's handler may wait for it too, which hark_sub_join does not allow. */
+static void end_subscription(hark_feed *f)
+{
+    if (!f->sub)
+        return;
+    while (hk_gate_look(&f->over) == 0)
+        (void)hk_gate_wait(&f->over, 0, -1);
+    f->sub = hark_sub_unref(f->sub);
+}
+
+bool hk_feeds_call(hark_app *app)
+{
+    bool call = hk_catchup_is_this(app);
+    for (hark_feed *f = app->feeds; f; f = f->next)
+        call = call || hk_mark_get(&f->caller) == this_thread();
+    return call;
 }
 
 /* ---- life ---- */
@@ -87,11 +128,78 @@ static hark_feed *feed_new(hark_app *app, const hark_feed_opts *o)
                      .dataversion = o->dataversion,
                      .mask = cap - 1,
                      .ring = calloc(cap, sizeof(hk_block *))};
+    hk_gate_init(&f->over);
     pthread_mutex_init(&f->lock, NULL);
     if (f->ring && (f->pattern || !o->pattern))
         return f;
     feed_free(f);
     return NULL;
+}
+
+/* One event of the feed's; *ret is freed by the caller. */
+static hark_err look(hark_feed *f, uint64_t after, int64_t descending, hark_page **ret,
+                     hark_errinfo *ei)
+{
+    const hark_read_opts o = {.size = sizeof o,
+                              .type = f->pattern,
+                              .after = after,
+                              .limit = 1,
+                              .descending = descending,
+                              .dataversion = HARK_VERSION_STORED};
+    return hark_read(f->app->bus, &o, ret, ei);
+}
+
+/* The newest event of its pattern, else a position that none comes behind. */
+static hark_err find_newest(hark_feed *f, uint64_t *ret, bool *ret_event, hark_errinfo *ei)
+{
+    hark_page *page;
+    hark_err err = look(f, 0, 1, &page, ei);
+    if (err)
+        return err;
+    const hark_event *e = hark_page_event(page, 0);
+    uint64_t down_to = hark_page_next(page);
+    *ret_event = e != NULL;
+    *ret = e ? hark_event_sequence(e) : down_to ? down_to - 1 : 0;
+    hark_page_free(page);
+    return HARK_OK;
+}
+
+/* True: readers of the log see it as well, or what lies below it is gone: then *at is the end of
+ * that. An event that the writer is about to show may be read in the store alone. */
+static hark_err is_shown(hark_feed *f, uint64_t *at, bool event, bool *ret, hark_errinfo *ei)
+{
+    hark_page *page;
+    uint64_t from, to;
+    hark_err err = look(f, event ? *at - 1 : *at, 0, &page, ei);
+    if (err)
+        return err;
+    const hark_event *e = hark_page_event(page, 0);
+    *ret = !event || (e && hark_event_sequence(e) == *at);
+    if (!event && hark_page_gap(page, &from, &to))
+        *at = to;
+    hark_page_free(page);
+    return HARK_OK;
+}
+
+/* After subscribing: everything of its pattern behind the newest that the log has then is handed to
+ * the subscription (see docs/locking.md). So whoever has seen that one has missed nothing, also when
+ * it comes from a process before this one. */
+static hark_err find_begin(hark_feed *f, hark_errinfo *ei)
+{
+    hark_bus_info info = {.size = sizeof info};
+    uint64_t at = 0;
+    bool event = false, shown = false;
+    hark_err err = hark_bus_info_get(f->app->bus, &info);
+    while (!err && !shown) {
+        err = find_newest(f, &at, &event, ei);
+        if (!err)
+            err = is_shown(f, &at, event, &shown, ei);
+        if (!err && !shown)
+            sched_yield();
+    }
+    if (!err)
+        hk_feed_begin(f, at);
+    return err;
 }
 
 static hark_err subscribe(hark_feed *f, hark_errinfo *ei)
@@ -102,8 +210,16 @@ static hark_err subscribe(hark_feed *f, hark_errinfo *ei)
     hark_sub_opts o = {.size = sizeof o,
                        .overflow = HARK_OVERFLOW_LOG,
                        .flags = HARK_SUB_GAPS,
+                       .free_ud = on_over,
                        .dataversion = f->dataversion};
-    return hark_subscribe(f->app->bus, f->pattern, on_event, f, &o, &f->sub, ei);
+    hark_err err = hark_subscribe(f->app->bus, f->pattern, on_event, f, &o, &f->sub, ei);
+    if (!err)
+        err = find_begin(f, ei);
+    if (!err || !f->sub)
+        return err;
+    hark_sub_close(f->sub);
+    end_subscription(f);
+    return err;
 }
 
 static hark_err make(hark_app *app, const hark_feed_opts *opts, hark_feed **ret, hark_errinfo *ei)
@@ -175,11 +291,8 @@ void hk_feeds_end(hark_app *app)
     for (hark_feed *f = app->feeds; f; f = f->next)
         if (f->sub)
             hark_sub_close(f->sub);
-    for (hark_feed *f = app->feeds; f; f = f->next) {
-        if (f->sub && hark_sub_join(f->sub, -1))
-            hk_log(HK_ERROR, "http: a feed's subscription cannot be ended from its own encoder");
-        f->sub = hark_sub_unref(f->sub);
-    }
+    for (hark_feed *f = app->feeds; f; f = f->next)
+        end_subscription(f);
     hk_catchup_stop(app);
 }
 

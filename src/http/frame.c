@@ -6,6 +6,14 @@
 #include <stdlib.h>
 #include <string.h>
 
+void hk_bytes_clear(hk_buf *b)
+{
+    if (b->cap > HK_BODY_KEEP)
+        hk_buf_free(b);
+    else
+        hk_buf_clear(b);
+}
+
 static bool has_control(const char *s)
 {
     for (; *s; s++)
@@ -50,9 +58,9 @@ hark_err hark_frame_json(hark_frame *f, const hark_json_table *table, const void
 
 void hk_frame_clear(hark_frame *f)
 {
-    hk_buf_clear(&f->name);
-    hk_buf_clear(&f->text);
-    f->name.failed = f->text.failed = f->has_text = false;
+    hk_bytes_clear(&f->name);
+    hk_bytes_clear(&f->text);
+    f->has_text = false;
 }
 
 void hk_frame_free(hark_frame *f)
@@ -61,28 +69,30 @@ void hk_frame_free(hark_frame *f)
     hk_buf_free(&f->text);
 }
 
-/* Where a line ends: at CR, LF, or both. */
-static size_t line_length(const char *s, size_t len)
+/* The next one from here on; `end` when there is none. */
+static const char *find(const char *s, const char *end, char c)
 {
-    const char *lf = memchr(s, '\n', len);
-    size_t most = lf ? (size_t)(lf - s) : len;
-    const char *cr = memchr(s, '\r', most);
-    return cr ? (size_t)(cr - s) : most;
+    const char *found = s < end ? memchr(s, c, (size_t)(end - s)) : NULL;
+    return found ? found : end;
 }
 
+/* A line ends at CR, LF, or both. What was found is looked for again only when it has been passed, so
+ * that all lines together cost one pass. */
 static void write_data(hk_buf *b, const char *s, size_t len)
 {
+    const char *end = s + len, *cr = find(s, end, '\r'), *lf = find(s, end, '\n');
     for (;;) {
-        size_t n = len ? line_length(s, len) : 0;
+        const char *at = cr < lf ? cr : lf;
         hk_buf_add(b, "data: ", 6);
-        if (n)
-            hk_buf_add(b, s, n);
+        hk_buf_add(b, s, (size_t)(at - s));
         hk_buf_addc(b, '\n');
-        if (n == len)
+        if (at == end)
             return;
-        size_t end = s[n] == '\r' && n + 1 < len && s[n + 1] == '\n' ? 2 : 1;
-        s += n + end;
-        len -= n + end;
+        s = at + (at == cr && lf == cr + 1 && lf < end ? 2 : 1);
+        if (cr < s)
+            cr = find(s, end, '\r');
+        if (lf < s)
+            lf = find(s, end, '\n');
     }
 }
 
@@ -110,6 +120,17 @@ void hk_gap_write(hk_buf *b, uint64_t from, uint64_t to, const char *reason, con
 
 /* ---- blocks ---- */
 
+/* About what an event keeps in memory. */
+static size_t event_cost(const hark_event *e)
+{
+    size_t len = 0;
+    hark_ext x;
+    (void)hark_event_data(e, &len);
+    for (size_t i = 0; hark_event_extension(e, i, &x); i++)
+        len += strlen(x.name) + strlen(x.value);
+    return len + 512;
+}
+
 hk_block *hk_block_new(const hk_buf *bytes, uint64_t seq, const hark_event *e)
 {
     hk_block *b = bytes->failed ? NULL : malloc(sizeof *b + bytes->len);
@@ -118,6 +139,7 @@ hk_block *hk_block_new(const hk_buf *bytes, uint64_t seq, const hark_event *e)
     hk_ref_init(&b->refs, 1);
     b->seq = seq;
     b->event = hark_event_ref(e);
+    b->cost = sizeof *b + bytes->len + (e ? event_cost(e) : 0);
     b->len = bytes->len;
     if (bytes->len)
         memcpy(b->bytes, bytes->data, bytes->len);

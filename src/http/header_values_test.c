@@ -212,6 +212,7 @@ static void test_an_origin_that_no_browser_sends_is_no_pattern(void **state)
                                       "https://a:b",
                                       "https://a:",
                                       "https://a:123456",
+                                      "https://a:0443",
                                       "https://[::1",
                                       "https://[]",
                                       "https://[::1]x",
@@ -224,6 +225,21 @@ static void test_an_origin_that_no_browser_sends_is_no_pattern(void **state)
     for (size_t i = 0; i < HK_COUNTOF(bad); i++)
         if (hk_origin_pattern_ok(bad[i]))
             fail_msg("'%s' was taken", bad[i]);
+}
+
+static void test_the_port_that_a_scheme_has_anyway_is_known(void **state)
+{
+    (void)state;
+    assert_true(hk_origin_usual_port("https://a:443"));
+    assert_true(hk_origin_usual_port("http://[::1]:80"));
+    assert_true(hk_origin_usual_port("https://*.a.example:443"));
+    assert_false(hk_origin_usual_port("http://a:443"));
+    assert_false(hk_origin_usual_port("https://a:80"));
+    assert_false(hk_origin_usual_port("https://a:4430"));
+    assert_false(hk_origin_usual_port("http://[::80]"));
+    assert_false(hk_origin_usual_port("https://a"));
+    assert_false(hk_origin_usual_port("null"));
+    assert_false(hk_origin_usual_port("*"));
 }
 
 static void test_lists_of_names_have_names_only(void **state)
@@ -303,6 +319,7 @@ int main(void)
         cmocka_unit_test(test_lists_of_names_have_names_only),
         cmocka_unit_test(test_a_key_comes_behind_its_scheme_and_is_visible_ascii),
         cmocka_unit_test(test_a_key_has_a_greatest_length),
+        cmocka_unit_test(test_the_port_that_a_scheme_has_anyway_is_known),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -13,6 +13,7 @@
 #include <microhttpd.h>
 #include <netinet/in.h>
 #include <sys/socket.h>
+#include <time.h>
 
 #define HK_TARGET_MAX    8192 /* bytes of a request target */
 #define HK_HEADERS_MAX   100  /* of a request */
@@ -21,6 +22,7 @@
 #define HK_LISTENERS_MAX 8
 #define HK_CTX_BLOCK     8192  /* a context and the first bytes of its arena */
 #define HK_BODY_KEEP     65536 /* a body buffer up to this is kept for the next request */
+#define HK_HTTP_DATE     32
 
 typedef struct hk_loop hk_loop;
 typedef struct hk_conn hk_conn;
@@ -135,7 +137,8 @@ struct hk_loop {
     hk_conn *lingers;
     size_t n_lingers;
     hk_stream *streams;
-    hk_readers *behind;                        /* feeds that have something for their readers */
+    hk_stream *sweep_at; /* of them: where looking over goes on; NULL = at the first one */
+    hk_readers *behind;  /* feeds that have something for their readers */
     int64_t next_streams_ms, streams_every_ms; /* when streams are looked over */
     hark_ctx *free_ctx;
     size_t n_free_ctx;
@@ -152,6 +155,7 @@ struct hk_loop {
     hk_mail *first, *last;
     bool sleeping, dead;
     size_t orphans_done; /* dead: references to the app to drop */
+    hk_stream *unopened; /* dead: to be freed without the lock, by `next` */
 };
 
 hark_err hk_loop_start(hk_loop *l);
@@ -364,12 +368,17 @@ const char *hk_status_text(int status);
 size_t hk_problem_write(hk_buf *b, int status, const char *title, const char *detail,
                         const char *request_id, const char *faults);
 void hk_problem_for(hark_ctx *c, hark_err err);
+void hk_problem_bare(hark_ctx *c);              /* 503, out of memory: needs none */
 bool hk_token(const char *s, size_t len);       /* an HTTP token */
 bool hk_field_value(const char *s, size_t len); /* no control characters but tab */
+
+/* "Sun, 06 Nov 1994 08:49:37 GMT" (RFC 9110 section 5.6.7), in every locale (static_facts.c) */
+void hk_http_date(time_t t, char ret[HK_HTTP_DATE]);
 
 /* target (target.c): decodes path and query in place of `target`; what is wrong, or NULL */
 const char *hk_target_parse(hark_ctx *c, const char *raw, size_t len);
 const char *hk_query_find(hark_ctx *c, const char *name);
+size_t hk_query_count(const hark_ctx *c, const char *name); /* how often it is there */
 
 /* guard (guard.c): status of the refusal, with its reason; 0 when the head is fine */
 int hk_guard(hark_ctx *c, const char *method, const char *url, const char *version,

@@ -26,8 +26,14 @@ static void post_dead(hk_loop *l, hk_mail *m)
     m->fn(l, m);
     size_t drop = l->orphans_done;
     l->orphans_done = 0;
+    hk_stream *unopened = l->unopened;
+    l->unopened = NULL;
     hark_app *app = l->app;
     pthread_mutex_unlock(&l->lock);
+    for (hk_stream *next; unopened; unopened = next) {
+        next = unopened->next;
+        hk_stream_free(unopened);
+    }
     while (drop--)
         hk_app_put(app);
 }

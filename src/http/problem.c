@@ -103,6 +103,7 @@ hark_err hark_ctx_fail(hark_ctx *c, hark_err err, const char *fmt, ...)
     va_end(ap);
     c->detail = hk_arena_copy(&c->arena, text, strlen(text));
     c->detail_of = err;
+    c->faults = NULL; /* those of another error */
     return err;
 }
 
@@ -120,18 +121,24 @@ hark_err hark_ctx_problem_of(hark_ctx *c, hark_err err)
 {
     int status = hark_err_http(err);
     const char *detail = detail_for(c, err, status);
-    hark_err e = set_problem(c, status, NULL, detail, c->faults);
+    const char *faults = c->detail_of == err && status != 500 ? c->faults : NULL;
+    hark_err e = set_problem(c, status, NULL, detail, faults);
     if (!e && (status == 503 || status == 507))
         e = hark_ctx_set_header(c, "Retry-After", "1");
     return e;
 }
 
-/* The last resort: nothing here may fail for want of memory. */
-void hk_problem_for(hark_ctx *c, hark_err err)
+void hk_problem_bare(hark_ctx *c)
 {
     static const char bare[] = "{\"type\":\"about:blank\",\"title\":\"Service Unavailable\","
                                "\"status\":503,\"detail\":\"out of memory\"}";
+    (void)hk_reply_set(c, 503, "application/problem+json", bare, sizeof bare - 1, NULL);
+}
+
+/* The last resort: nothing here may fail for want of memory. */
+void hk_problem_for(hark_ctx *c, hark_err err)
+{
     c->kept = HARK_OK;
     if (hark_ctx_problem_of(c, err) || c->reply.status == 0)
-        (void)hk_reply_set(c, 503, "application/problem+json", bare, sizeof bare - 1, NULL);
+        hk_problem_bare(c);
 }

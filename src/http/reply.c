@@ -117,7 +117,7 @@ int hark_ctx_status(const hark_ctx *c)
 
 hark_err hark_ctx_set_status(hark_ctx *c, int status)
 {
-    if (!c->reply.status || status < 200 || status > 599)
+    if (!c->reply.status || c->reply.stream || status < 200 || status > 599)
         return hk_ctx_keep(c, HARK_EINVAL);
     c->reply.status = status;
     return HARK_OK;
@@ -134,6 +134,36 @@ static bool servers_own(const char *name)
     return false;
 }
 
+/* The first of this name, or NULL; the others go. */
+static hk_out_header *only_one(hark_ctx *c, const char *name)
+{
+    hk_out_header *first = NULL;
+    for (hk_out_header **at = &c->out_headers; *at;) {
+        hk_out_header *h = *at;
+        bool same = strcasecmp(h->name, name) == 0;
+        if (same && first) {
+            *at = h->next;
+            continue;
+        }
+        if (same)
+            first = h;
+        at = &h->next;
+    }
+    return first;
+}
+
+static hk_out_header *append(hark_ctx *c, const char *name, size_t len)
+{
+    hk_out_header *h = hk_arena_alloc(&c->arena, sizeof *h), **at = &c->out_headers;
+    char *copy = h ? hk_arena_copy(&c->arena, name, len) : NULL;
+    if (!copy)
+        return NULL;
+    *h = (hk_out_header){NULL, copy, ""};
+    while (*at)
+        at = &(*at)->next;
+    return *at = h;
+}
+
 static hark_err put_header(hark_ctx *c, const char *name, const char *value, bool replace)
 {
     size_t name_len = strlen(name), value_len = value ? strlen(value) : 0;
@@ -142,21 +172,14 @@ static hark_err put_header(hark_ctx *c, const char *name, const char *value, boo
         (void)hark_ctx_fail(c, HARK_EINTERNAL, "the header '%.100s' cannot be set so", name);
         return hk_ctx_keep(c, HARK_EINVAL);
     }
-    hk_out_header **at = &c->out_headers, *h = NULL;
-    for (; *at; at = &(*at)->next)
-        if (replace && strcasecmp((*at)->name, name) == 0)
-            h = *at;
     char *v = hk_arena_copy(&c->arena, value, value_len);
-    if (!h) {
-        h = hk_arena_alloc(&c->arena, sizeof *h);
-        char *n = hk_arena_copy(&c->arena, name, name_len);
-        if (!h || !n)
-            return hk_ctx_keep(c, HARK_ENOMEM);
-        *h = (hk_out_header){NULL, n, ""};
-        *at = h;
-    }
-    h->value = v ? v : "";
-    return v ? HARK_OK : hk_ctx_keep(c, HARK_ENOMEM);
+    hk_out_header *h = v && replace ? only_one(c, name) : NULL;
+    if (v && !h)
+        h = append(c, name, name_len);
+    if (!h)
+        return hk_ctx_keep(c, HARK_ENOMEM);
+    h->value = v;
+    return HARK_OK;
 }
 
 hark_err hark_ctx_set_header(hark_ctx *c, const char *name, const char *value)
@@ -169,7 +192,8 @@ hark_err hark_ctx_add_header(hark_ctx *c, const char *name, const char *value)
     return put_header(c, name, value, false);
 }
 
-/* Headers are only ever added at the end, or get another value. */
+/* Headers are only ever added at the end, get another value or go: in the order in which they were
+ * noted they can be put together again. */
 struct hk_noted {
     size_t n;
     struct {
@@ -197,12 +221,13 @@ hk_noted *hk_headers_note(hark_ctx *c)
 
 void hk_headers_back(hark_ctx *c, const hk_noted *was)
 {
-    for (size_t i = 0; i < was->n; i++)
-        was->at[i].header->value = was->at[i].value;
-    if (was->n)
-        was->at[was->n - 1].header->next = NULL;
-    else
-        c->out_headers = NULL;
+    hk_out_header **at = &c->out_headers;
+    for (size_t i = 0; i < was->n; i++) {
+        *at = was->at[i].header;
+        (*at)->value = was->at[i].value;
+        at = &(*at)->next;
+    }
+    *at = NULL;
 }
 
 bool hk_headers_noted(const hk_noted *was, const hk_out_header *h)

@@ -85,6 +85,11 @@ static void clean(hark_ctx *c)
 {
     for (hk_bound *b = c->bound; b; b = b->next)
         hark_json_free(b->table, b->copy);
+    if (c->loop->dead && c->reply.stream) { /* the lock is held, and it calls its owner */
+        c->reply.stream->next = c->loop->unopened;
+        c->loop->unopened = c->reply.stream;
+        c->reply.stream = NULL;
+    }
     hk_reply_clear(&c->reply);
     hk_arena_reset(&c->arena);
     if (c->body.cap > HK_BODY_KEEP)

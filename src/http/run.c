@@ -100,9 +100,12 @@ hark_err hark_app_stop(hark_app *app, hark_errinfo *ei)
 {
     bool cut = false;
     hk_role role = hk_role_get();
-    if (role == HK_ROLE_LOOP || role == HK_ROLE_WORKER)
+    if (!hk_role_may_block() || role == HK_ROLE_WORKER)
         return hk_fail(ei, HARK_EWRONGTHREAD,
                        "an app cannot be stopped from a handler; use hark_app_quit");
+    if (hk_feeds_call(app))
+        return hk_fail(ei, HARK_EWRONGTHREAD,
+                       "an app cannot be stopped from the encoder of a feed; use hark_app_quit");
     if (!app->started || app->stopped)
         return HARK_OK;
     app->stopped = true;

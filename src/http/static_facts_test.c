@@ -1,5 +1,5 @@
 /* Dates, ranges and types of files. */
-#include "base/base.h"
+#include "http/http_i.h"
 #include "http/middleware/static_files_i.h"
 
 #include <setjmp.h>

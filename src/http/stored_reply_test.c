@@ -51,6 +51,41 @@ static void test_what_was_written_is_read(void **state)
     hk_buf_free(&b);
 }
 
+static void expect_headers(const hark_ctx *c, const char *want)
+{
+    char all[200] = "";
+    size_t n = 0;
+    for (const hk_out_header *h = c->out_headers; h; h = h->next)
+        n += (size_t)snprintf(all + n, sizeof all - n, "%s=%s ", h->name, h->value);
+    assert_string_equal(all, want);
+}
+
+static void test_headers_that_were_replaced_and_added_come_back_as_they_were(void **state)
+{
+    (void)state;
+    hark_ctx *c = calloc(1, sizeof *c);
+    assert_non_null(c);
+    hk_arena_init(&c->arena, NULL, 0);
+    hk_noted *none = hk_headers_note(c);
+    (void)hark_ctx_add_header(c, "A", "1");
+    (void)hark_ctx_add_header(c, "B", "b");
+    (void)hark_ctx_add_header(c, "a", "2");
+    (void)hark_ctx_add_header(c, "C", "c");
+    (void)hark_ctx_add_header(c, "A", "3");
+    hk_noted *before = hk_headers_note(c);
+    assert_non_null(before);
+    (void)hark_ctx_set_header(c, "a", "4");
+    expect_headers(c, "A=4 B=b C=c ");
+    (void)hark_ctx_add_header(c, "D", "d");
+    expect_headers(c, "A=4 B=b C=c D=d ");
+    hk_headers_back(c, before);
+    expect_headers(c, "A=1 B=b a=2 C=c A=3 ");
+    hk_headers_back(c, none);
+    expect_headers(c, "");
+    hk_arena_reset(&c->arena);
+    free(c);
+}
+
 static void test_a_reply_without_body_and_type_is_read(void **state)
 {
     (void)state;
@@ -149,6 +184,7 @@ int main(void)
         cmocka_unit_test(test_damage_is_found_or_harmless),
         cmocka_unit_test(test_a_header_that_could_end_the_head_is_refused),
         cmocka_unit_test(test_a_key_is_entered_once_until_it_is_left),
+        cmocka_unit_test(test_headers_that_were_replaced_and_added_come_back_as_they_were),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

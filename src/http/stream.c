@@ -10,22 +10,25 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-enum { HEARD_MAX = 64 * 1024, BEATS_AT_ONCE = 512 };
+enum { HEARD_MAX = 64 * 1024, BEATS_AT_ONCE = 512, LOOK_EVERY = 16, SLICE_NS = 1000000 };
 
-/* ---- lists ---- */
+/* ---- those who read the ring ---- */
 
 static void list_leave(hk_stream *s)
 {
     if (!s->rhere)
         return;
+    if (s->of->turn == s)
+        s->of->turn = s->rnext;
     *s->rhere = s->rnext;
     if (s->rnext)
         s->rnext->rhere = s->rhere;
     s->rhere = NULL;
 }
 
-static void list_enter(hk_stream *s, hk_stream **list)
+static void list_enter(hk_stream *s)
 {
+    hk_stream **list = &s->of->ready;
     list_leave(s);
     s->rnext = *list;
     if (s->rnext)
@@ -34,9 +37,10 @@ static void list_enter(hk_stream *s, hk_stream **list)
     *list = s;
 }
 
-/* Its readers get their turn in this round, or the next one. */
+/* Its readers get their turn, in this round or one of the next. */
 static void fall_behind(hk_loop *l, hk_readers *r)
 {
+    r->again = true;
     if (r->behind)
         return;
     r->behind = true;
@@ -182,19 +186,30 @@ static bool serve(hk_stream *s, hk_batch *b)
     return !b->last;
 }
 
-static void serve_all(hk_loop *l, hk_readers *r)
+/* For about a millisecond, so that requests of the loop get their turn too; the next round goes on
+ * where this one stopped. */
+static void serve_some(hk_loop *l, hk_readers *r)
 {
     hk_batch b;
-    bool more = false;
+    int64_t until = hk_mono_ns() + SLICE_NS;
+    bool again = r->turn && r->again;
     b.some = false;
     b.n = 0;
-    for (hk_stream *s = r->ready, *next; s; s = next) {
-        next = s->rnext;
-        more = serve(s, &b) || more;
+    r->again = false;
+    if (!r->turn)
+        r->turn = r->ready;
+    for (unsigned n = 1; r->turn; n++) {
+        hk_stream *s = r->turn;
+        r->turn = s->rnext;
+        again = serve(s, &b) || again;
+        if (n % LOOK_EVERY == 0 && hk_mono_ns() >= until)
+            break;
     }
     hk_batch_drop(&b);
-    if (more)
+    again = again || r->again;
+    if (r->turn || again)
         fall_behind(l, r);
+    r->again = again;
 }
 
 void hk_stream_go_on(hk_stream *s)
@@ -206,33 +221,15 @@ void hk_stream_go_on(hk_stream *s)
     }
     if (s->page) /* it is still being read */
         return;
-    hk_join how = s->from_log ? hk_feed_join(s->feed, s->seen, &s->at) : HK_JOIN_YES;
-    if (how != HK_JOIN_YES) {
+    if (s->from_log && !hk_feed_join(s->feed, s->seen, &s->at)) {
         list_leave(s);
         if (!hk_catchup_ask(s))
             hk_stream_close(s);
         return;
     }
     s->from_log = false;
-    list_enter(s, &s->of->ready);
+    list_enter(s);
     fall_behind(s->loop, s->of);
-}
-
-void hk_stream_wait(hk_stream *s)
-{
-    list_enter(s, &s->of->at_end);
-}
-
-/* Those at the log's end read on, or go over to the ring. */
-static void wake_those_at_end(hk_readers *r)
-{
-    hk_stream *s = r->at_end, *next;
-    r->at_end = NULL;
-    for (; s; s = next) {
-        next = s->rnext;
-        s->rhere = NULL;
-        hk_stream_go_on(s);
-    }
 }
 
 void hk_stream_news(hk_loop *l, hk_mail *m)
@@ -241,7 +238,6 @@ void hk_stream_news(hk_loop *l, hk_mail *m)
     if (l->dead) /* this is whoever appends; the loop has ended, and so have its readers */
         return;
     hk_feed_heard(r);
-    wake_those_at_end(r);
     fall_behind(l, r);
 }
 
@@ -309,6 +305,8 @@ void hk_stream_close(hk_stream *s)
     hk_loop *l = s->loop;
     list_leave(s);
     hk_catchup_forget(s);
+    if (l->sweep_at == s)
+        l->sweep_at = s->next;
     if (s->prev)
         s->prev->next = s->next;
     else
@@ -342,13 +340,14 @@ static void beat(hk_stream *s)
     if (s->seen > s->told) {
         hk_feed_id(s->feed, s->seen, id);
         hk_buf_addf(&b, "id: %s\n\n", id);
-        s->told = s->seen;
     } else {
         hk_buf_adds(&b, ":\n\n");
     }
     s->part = hk_block_new(&b, 0, NULL);
     s->off = 0;
     hk_buf_free(&b);
+    if (s->part && s->seen > s->told)
+        s->told = s->seen;
     if (!flush(s) && s->gone)
         hk_stream_close(s);
 }
@@ -370,14 +369,18 @@ static bool look_over(hk_stream *s)
     return true;
 }
 
+/* Goes on where the last one stopped. */
 static void sweep(hk_loop *l)
 {
     int beats = 0;
-    for (hk_stream *s = l->streams, *next; s && beats < BEATS_AT_ONCE; s = next) {
-        next = s->next;
+    if (!l->sweep_at)
+        l->sweep_at = l->streams;
+    while (l->sweep_at && beats < BEATS_AT_ONCE) {
+        hk_stream *s = l->sweep_at;
+        l->sweep_at = s->next;
         beats += look_over(s);
     }
-    l->next_streams_ms = l->now_ms + (beats < BEATS_AT_ONCE ? l->streams_every_ms : 1);
+    l->next_streams_ms = l->now_ms + (l->sweep_at ? 1 : l->streams_every_ms);
 }
 
 void hk_streams_run(hk_loop *l)
@@ -387,7 +390,7 @@ void hk_streams_run(hk_loop *l)
     for (hk_readers *next; r; r = next) {
         next = r->next;
         r->behind = false;
-        serve_all(l, r);
+        serve_some(l, r);
     }
     if (l->streams && l->now_ms >= l->next_streams_ms)
         sweep(l);

@@ -13,15 +13,17 @@
 
 /* ---- encoding (frame.c) ---------------------------------------------------------------------- */
 
+void hk_bytes_clear(hk_buf *b); /* keeps memory of a usual size */
+
 struct hark_frame {
     hk_buf name, text;
     bool has_text;
 };
-void hk_frame_clear(hark_frame *f); /* keeps its memory */
+void hk_frame_clear(hark_frame *f); /* keeps memory of a usual size */
 void hk_frame_free(hark_frame *f);
 /* The message as it goes over the wire; `id` may be NULL. */
 void hk_frame_write(hk_buf *b, const hark_frame *f, const char *id);
-/* The message "gap": from and to are 0 when they cannot be told. */
+/* The message "gap": `to` is 0 when it cannot be told what is missing. */
 void hk_gap_write(hk_buf *b, uint64_t from, uint64_t to, const char *reason, const char *id);
 
 /* What is sent of one message. */
@@ -29,6 +31,7 @@ typedef struct hk_block {
     hk_ref refs;
     uint64_t seq;      /* of the event; 0 = the feed has no events */
     hark_event *event; /* what patterns and filters look at; NULL = it goes to everybody */
+    size_t cost;       /* bytes that are kept with it, the event's too */
     size_t len;
     char bytes[];
 } hk_block;
@@ -37,7 +40,7 @@ hk_block *hk_block_new(const hk_buf *bytes, uint64_t seq, const hark_event *e);
 hk_block *hk_block_ref(hk_block *b);
 void hk_block_put(hk_block *b); /* NULL is fine */
 
-/* ---- feeds (feed.c, feed_life.c) ---------------------------------------------------------------------- */
+/* ---- feeds (feed.c, feed_life.c) -------------------------------------------------------------- */
 
 enum { HK_BATCH = 64, HK_BATCH_BYTES = 256 * 1024, HK_MUTED_MAX = 64 };
 
@@ -56,12 +59,14 @@ void hk_batch_drop(hk_batch *b);
 struct hk_readers {
     hk_mail mail; /* there is news */
     hark_feed *feed;
-    bool posted;       /* under feed->lock */
-    size_t n;          /* under feed->lock */
-    hk_readers *next;  /* loop: in the list of those behind */
-    bool behind;       /* loop: it is in that list */
-    hk_stream *ready;  /* loop: they read the ring, and their sockets take what is sent */
-    hk_stream *at_end; /* loop: they have read the log to its end, and wait for news */
+    bool posted; /* under feed->lock */
+    size_t n;    /* under feed->lock */
+    /* loop: */
+    hk_readers *next; /* in the list of those behind */
+    bool behind;      /* it is in that list */
+    bool again;       /* when all have had their turn, they get one more */
+    hk_stream *ready; /* they read the ring, and their sockets take what is sent */
+    hk_stream *turn;  /* whose turn it is of them; NULL = the first one's */
 };
 
 struct hark_feed {
@@ -74,17 +79,19 @@ struct hark_feed {
     size_t keep, keep_bytes;
     int64_t dataversion;
     hark_sub *sub;
+    hk_gate over;                  /* opened when the subscription calls no more */
+    hk_mark caller;                /* its thread, while that may be in `encode`; 0 = none */
     hark_frame frame;              /* the subscription's */
     hk_buf bytes;                  /* likewise */
     char prefix[HARK_CURSOR_TEXT]; /* of the ids: "<log>.<epoch>-" */
     hk_count readers;
-    /* under lock: blocks first to end - 1; those with a sequence tell all from low + 1 to seen */
+    /* Under lock: blocks first to end - 1. With a pattern they tell all from low + 1 to seen, and
+     * all up to seen can be read in the log. */
     pthread_mutex_t lock;
     hk_block **ring;
     size_t mask;
     uint64_t first, end;
     size_t kept_bytes;
-    bool begun; /* low and seen are known */
     uint64_t low, seen;
     hk_readers *at; /* of each loop, from the app's start on */
     size_t n_at;
@@ -93,17 +100,26 @@ struct hark_feed {
 };
 
 hark_err hk_feeds_start(hark_app *app);
-void hk_feeds_end(hark_app *app); /* nothing is encoded any more when it returns */
+bool hk_feeds_call(hark_app *app); /* is this a thread that they call encoders on? */
+void hk_feeds_end(hark_app *app);  /* from another one; nothing is encoded any more afterwards */
 void hk_feeds_free(hark_app *app);
 
-/* The block of an event; NULL when clients get none of it. With no lock held. */
-hk_block *hk_feed_encode(hark_feed *f, hark_frame *w, hk_buf *bytes, const hark_event *e);
+/* *ret is the block of an event; NULL when clients get none of it. HARK_ENOMEM is the only error:
+ * others are logged, and clients get none. With no lock held. */
+hark_err hk_feed_encode(hark_feed *f, hark_frame *w, hk_buf *bytes, const hark_event *e,
+                        hk_block **ret);
 hk_block *hk_feed_gap(hark_feed *f, uint64_t from, uint64_t to, const char *reason);
 void hk_feed_id(const hark_feed *f, uint64_t seq, char ret[HARK_CURSOR_TEXT]);
+/* True once for each type, of so many of them. */
+bool hk_feed_first_of(hark_feed *f, const char *type);
 
-/* Positions from..to are told by this block, which it takes; NULL: clients get nothing of them. 0:
- * it has no positions. */
-void hk_feed_append(hark_feed *f, hk_block *b, uint64_t from, uint64_t to);
+/* It tells what comes after this position. */
+void hk_feed_begin(hark_feed *f, uint64_t seq);
+/* All up to a position is told by this block, which it takes; NULL: clients get nothing of it. What
+ * has been told already is dropped. 0: it has no positions. */
+void hk_feed_append(hark_feed *f, hk_block *b, uint64_t to);
+/* There was no memory to tell of what lies up to this position: everybody reads the log. */
+void hk_feed_lose(hark_feed *f, uint64_t to);
 void hk_feed_clear(hark_feed *f); /* nobody reads it any more */
 
 void hk_feed_enter(hk_readers *r);
@@ -116,10 +132,9 @@ uint64_t hk_feed_newest(hark_feed *f, size_t n); /* the number of the n-th newes
 /* Fills a batch from block number *next on. False: the feed no longer keeps it; then *next is the
  * oldest that it keeps. */
 bool hk_feed_batch(hark_feed *f, uint64_t *next, hk_batch *ret);
-/* Where the ring goes on behind a sequence, or that it does not reach back so far. */
-typedef enum hk_join { HK_JOIN_YES, HK_JOIN_BEHIND, HK_JOIN_EMPTY } hk_join;
-hk_join hk_feed_join(hark_feed *f, uint64_t seq, uint64_t *ret_next);
-uint64_t hk_feed_seen(hark_feed *f); /* 0 = nothing yet */
+/* Where the ring goes on behind a sequence. False: it does not reach back so far. */
+bool hk_feed_join(hark_feed *f, uint64_t seq, uint64_t *ret_next);
+uint64_t hk_feed_seen(hark_feed *f); /* all of its pattern up to this is told, and in the log */
 
 /* ---- clients (stream_open.c, stream.c) ------------------------------------------------------- */
 
@@ -160,7 +175,6 @@ void hk_stream_add(hk_stream *s);   /* loop: it is open; `part` is its head */
 void hk_stream_close(hk_stream *s); /* loop */
 void hk_stream_news(hk_loop *l, hk_mail *m);
 void hk_stream_go_on(hk_stream *s); /* when nothing keeps it from sending; may close it */
-void hk_stream_wait(hk_stream *s);  /* at the end of the log */
 /* Sends of these blocks what the client is to have, in one call; how many are done with. `iov` is
  * of all of them, or NULL. */
 size_t hk_stream_send(hk_stream *s, hk_block *const *blocks, const struct iovec *iov, size_t n);
@@ -170,8 +184,9 @@ void hk_streams_end(hk_loop *l); /* closes all */
 /* ---- reading the log (stream_log.c) ---------------------------------------------------------- */
 
 hark_err hk_catchup_start(hark_app *app);
-void hk_catchup_stop(hark_app *app);  /* joins its thread; the loops have ended */
-bool hk_catchup_ask(hk_stream *s);    /* loop: a page behind s->seen; false: no memory */
-void hk_catchup_forget(hk_stream *s); /* loop: it is not wanted any more */
+bool hk_catchup_is_this(const hark_app *app); /* is this its thread? */
+void hk_catchup_stop(hark_app *app);          /* joins its thread; the loops have ended */
+bool hk_catchup_ask(hk_stream *s);            /* loop: a page behind s->seen; false: no memory */
+void hk_catchup_forget(hk_stream *s);         /* loop: it is not wanted any more */
 
 #endif

@@ -6,7 +6,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { PAGE_EVENTS = 128, PAGE_BYTES = 256 * 1024 };
+enum {
+    PAGE_EVENTS = 128,
+    PAGE_BYTES = 256 * 1024, /* of what is sent */
+    READ_BYTES = 1 << 20,    /* of events */
+    SAY_EVERY_MS = 10000
+};
 
 struct hk_page {
     hk_mail mail;
@@ -19,7 +24,6 @@ struct hk_page {
     hk_stream *stream; /* NULL: it has left */
     /* the answer: */
     hark_err err;
-    bool at_end;   /* there was nothing more */
     uint64_t upto; /* it tells all up to this sequence */
     size_t n, bytes;
     hk_block *blocks[PAGE_EVENTS + 1]; /* a gap comes first */
@@ -32,8 +36,11 @@ struct hk_catchup {
     hk_page *first, *last;
     bool stopping;
     hark_bus *bus;
-    hark_frame frame; /* the thread's */
-    hk_buf bytes;     /* likewise */
+    /* the thread's: */
+    hark_frame frame;
+    hk_buf bytes;
+    int64_t said_ms; /* when it last complained of the log; 0 = never */
+    size_t unsaid;   /* complaints since then */
 };
 
 static void page_free(hk_page *p)
@@ -52,25 +59,9 @@ static hark_err read_some(const hk_catchup *u, const hk_page *p, size_t limit, i
                               .type = p->feed->pattern,
                               .after = p->after,
                               .limit = limit,
-                              .dataversion = version};
+                              .dataversion = version,
+                              .limit_bytes = READ_BYTES};
     return hark_read(u->bus, &o, ret, ei);
-}
-
-/* An event that upcasters fail at stands in the way: live clients do not get it either. */
-static hark_err read_past(const hk_catchup *u, hk_page *p, hark_page **ret, hark_errinfo *ei)
-{
-    hark_err err = read_some(u, p, 1, p->feed->dataversion, ret, ei);
-    if (err != HARK_EUPCAST)
-        return err;
-    hk_log(HK_WARN, "http: a feed of '%s' passes over an event: %s", p->feed->pattern, ei->text);
-    err = read_some(u, p, 1, HARK_VERSION_STORED, ret, ei);
-    const hark_event *e = err ? NULL : hark_page_event(*ret, 0);
-    if (!e)
-        return err;
-    p->after = p->upto = hark_event_sequence(e);
-    hark_page_free(*ret);
-    *ret = NULL;
-    return HARK_OK;
 }
 
 static void add(hk_page *p, hk_block *b)
@@ -81,28 +72,77 @@ static void add(hk_page *p, hk_block *b)
     p->bytes += b->len;
 }
 
-/* What was seen of the ring before it was read: at the end of the log nothing up to it is missing. */
-static void encode_page(hk_catchup *u, hk_page *p, const hark_page *page, uint64_t seen)
+static hark_err add_gap(hk_page *p, const hark_page *page)
 {
     uint64_t from, to;
+    if (!hark_page_gap(page, &from, &to))
+        return HARK_OK;
+    hk_block *b = hk_feed_gap(p->feed, from, to, "retention");
+    add(p, b);
+    p->upto = to;
+    return b ? HARK_OK : HARK_ENOMEM;
+}
+
+/* An event that upcasters fail at stands in the way: live clients do not get it either. */
+static hark_err read_past(const hk_catchup *u, hk_page *p, hark_page **ret, hark_errinfo *ei)
+{
+    hark_err err = read_some(u, p, 1, p->feed->dataversion, ret, ei);
+    if (err != HARK_EUPCAST)
+        return err;
+    hark_errinfo why = *ei;
+    err = read_some(u, p, 1, HARK_VERSION_STORED, ret, ei);
+    const hark_event *e = err ? NULL : hark_page_event(*ret, 0);
+    if (!e)
+        return err;
+    if (hk_feed_first_of(p->feed, hark_event_type(e)))
+        hk_log(HK_WARN,
+               "http: a feed of '%s' passes over an event, and further ones of type '%s' are not "
+               "logged: %s",
+               p->feed->pattern, hark_event_type(e), why.text);
+    err = add_gap(p, *ret);
+    p->upto = hark_event_sequence(e);
+    hark_page_free(*ret);
+    *ret = NULL;
+    return err;
+}
+
+/* What was seen of the ring before it was read: at the end of the log nothing up to it is missing. */
+static hark_err encode_page(hk_catchup *u, hk_page *p, const hark_page *page, uint64_t seen)
+{
     size_t i = 0, n = hark_page_count(page);
-    if (hark_page_gap(page, &from, &to)) {
-        add(p, hk_feed_gap(p->feed, from, to, "retention"));
-        p->upto = to;
-    }
-    for (; i < n && p->bytes < PAGE_BYTES && !hk_mark_get(&p->unwanted); i++) {
+    hark_err err = add_gap(p, page);
+    for (; !err && i < n && p->bytes < PAGE_BYTES && !hk_mark_get(&p->unwanted); i++) {
         const hark_event *e = hark_page_event(page, i);
-        add(p, hk_feed_encode(p->feed, &u->frame, &u->bytes, e));
+        hk_block *b;
+        err = hk_feed_encode(p->feed, &u->frame, &u->bytes, e, &b);
+        add(p, b);
         p->upto = hark_event_sequence(e);
     }
-    if (i < n)
-        return;
+    if (err || i < n)
+        return err;
     uint64_t next = hark_page_next(page);
-    p->at_end = next == 0;
-    if (p->at_end)
+    if (next == 0)
         next = seen;
     if (next > p->upto)
         p->upto = next;
+    return HARK_OK;
+}
+
+/* Not for every client that comes and finds the log in trouble. */
+static void complain(hk_catchup *u, const hk_page *p, const hark_errinfo *ei)
+{
+    int64_t now = hk_mono_ms();
+    if (u->said_ms && now - u->said_ms < SAY_EVERY_MS) {
+        u->unsaid++;
+        return;
+    }
+    hk_log(
+        HK_ERROR,
+        "http: clients of a feed of '%s' cannot catch up, and come back: %s (%zu more times since "
+        "this was last said)",
+        p->feed->pattern, hk_err_says(p->err, ei), u->unsaid);
+    u->said_ms = now;
+    u->unsaid = 0;
 }
 
 static void read_page(hk_catchup *u, hk_page *p)
@@ -114,11 +154,10 @@ static void read_page(hk_catchup *u, hk_page *p)
     p->err = read_some(u, p, PAGE_EVENTS, p->feed->dataversion, &page, &ei);
     if (p->err == HARK_EUPCAST)
         p->err = read_past(u, p, &page, &ei);
+    if (!p->err && page)
+        p->err = encode_page(u, p, page, seen);
     if (p->err && p->err != HARK_ECLOSED)
-        hk_log(HK_ERROR, "http: clients of a feed of '%s' cannot catch up: %s", p->feed->pattern,
-               hk_err_says(p->err, &ei));
-    if (page)
-        encode_page(u, p, page, seen);
+        complain(u, p, &ei);
     hark_page_free(page);
 }
 
@@ -164,16 +203,6 @@ static bool send_page(hk_stream *s, const hk_page *p)
     return !s->blocked;
 }
 
-/* Without a block of the feed there is nowhere to go over to, and news will come. */
-static void wait_or_go_on(hk_stream *s, bool at_end)
-{
-    uint64_t next;
-    if (at_end && hk_feed_join(s->feed, s->seen, &next) == HK_JOIN_EMPTY)
-        hk_stream_wait(s);
-    else
-        hk_stream_go_on(s);
-}
-
 static void take_page(hk_stream *s, const hk_page *p)
 {
     s->page = NULL;
@@ -183,7 +212,7 @@ static void take_page(hk_stream *s, const hk_page *p)
     if (p->err || s->gone) /* it comes back, and may find the log in a better state */
         hk_stream_close(s);
     else if (whole)
-        wait_or_go_on(s, p->at_end);
+        hk_stream_go_on(s);
 }
 
 static void on_page(hk_loop *l, hk_mail *m)
@@ -245,6 +274,11 @@ hark_err hk_catchup_start(hark_app *app)
     return err;
 }
 
+bool hk_catchup_is_this(const hark_app *app)
+{
+    return app->catchup && pthread_equal(app->catchup->thread, pthread_self());
+}
+
 void hk_catchup_stop(hark_app *app)
 {
     hk_catchup *u = app->catchup;
@@ -254,7 +288,10 @@ void hk_catchup_stop(hark_app *app)
     u->stopping = true;
     pthread_cond_signal(&u->more);
     pthread_mutex_unlock(&u->lock);
-    pthread_join(u->thread, NULL);
+    if (pthread_join(u->thread, NULL)) {
+        hk_log(HK_ERROR, "http: the thread that reads the log cannot be ended; it is left alone");
+        return;
+    }
     for (hk_page *p = u->first, *next; p; p = next) {
         next = p->next;
         page_free(p);

@@ -7,7 +7,6 @@
  * place of the old one (dup2), so that what libmicrohttpd shuts down and closes when it ends the
  * connection is not the client's. Without the first step its registration would live on with the
  * socket. */
-#include "http/middleware/static_files_i.h"
 #include "http/stream_i.h"
 
 #include <errno.h>
@@ -20,7 +19,7 @@
 #include <unistd.h>
 
 /* What lies in the kernel for a client: a slow one has few KiB that are not sent. */
-enum { SEND_BUFFER = 64 * 1024, NOT_SENT_MAX = 16 * 1024 };
+enum { SEND_BUFFER = 64 * 1024, NOT_SENT_MAX = 16 * 1024, TIME_LEAST_MS = 10 };
 
 void hk_stream_free(hk_stream *s)
 {
@@ -59,13 +58,20 @@ static hark_err check_kind(hark_ctx *c, const hark_feed *f, const hark_stream_op
     return HARK_OK;
 }
 
+static bool is_odd(int64_t ms, int64_t least)
+{
+    return ms != 0 && (ms < least || ms > INT32_MAX / 2);
+}
+
 static hark_err check(hark_ctx *c, const hark_feed *f, const hark_stream_opts *o)
 {
     hark_errinfo ei = {0};
-    const int64_t most = INT32_MAX;
-    if (o->heartbeat_ms < 0 || o->heartbeat_ms > most || o->retry_ms < 0 ||
-        o->retry_ms > most / 2 || o->stall_ms < 0 || o->stall_ms > most / 2)
-        return refuse(c, HARK_EINVAL, "a time is negative or over 12 days");
+    if (is_odd(o->heartbeat_ms, TIME_LEAST_MS) || is_odd(o->stall_ms, TIME_LEAST_MS) ||
+        is_odd(o->retry_ms, 1))
+        return refuse(c, HARK_EINVAL,
+                      "heartbeat_ms, stall_ms or retry_ms is over 12 days, or one of the first two "
+                      "under %d; 0 is the default",
+                      TIME_LEAST_MS);
     hark_err err = check_kind(c, f, o);
     if (!err && o->pattern && hark_pattern_check(o->pattern, &ei))
         err = refuse(c, HARK_EINVAL, "pattern: %s", ei.text);
@@ -209,17 +215,13 @@ static void write_retry(hk_buf *b, int64_t ms)
 
 /* ---- where it begins ------------------------------------------------------------------------- */
 
-static void begin_now(hk_stream *s, uint64_t newest)
-{
-    s->at = hk_feed_end(s->feed);
-    s->seen = newest;
-}
-
-/* A cursor that the log has not reached was not given out by it. */
+/* A cursor that the log has not reached was not given out by it. The feed's end is taken first: what
+ * comes in between is then told by the ring, and passed over as seen. */
 static void begin_of_events(hk_stream *s, hk_buf *b)
 {
     char id[HARK_CURSOR_TEXT];
     hark_bus_info info = {.size = sizeof info};
+    s->at = hk_feed_end(s->feed);
     hark_err err = hark_bus_info_get(s->feed->app->bus, &info);
     uint64_t newest = err ? 0 : info.last_sequence; /* it knows this size */
     if (s->from == HK_FROM_SEEN && s->seen > newest)
@@ -227,7 +229,7 @@ static void begin_of_events(hk_stream *s, hk_buf *b)
     if (s->from == HK_FROM_FIRST)
         s->seen = info.first_sequence ? info.first_sequence - 1 : newest;
     if (s->from == HK_FROM_NOW || s->from == HK_FROM_OTHER)
-        begin_now(s, newest);
+        s->seen = newest;
     else
         s->from_log = true; /* unless the ring has it all: see hk_stream_go_on */
     hk_feed_id(s->feed, s->seen, id);

@@ -34,18 +34,24 @@ static const char *check(const char *s, size_t len)
     return NULL;
 }
 
-/* Decodes checked text; returns the length. `plus` also makes '+' a space, as in queries. */
+/* One character of checked text, decoded; moves on past it. `plus` also makes '+' a space, as in
+ * queries. */
+static char decoded(const char **s, bool plus)
+{
+    char ch = *(*s)++;
+    if (ch != '%')
+        return plus && ch == '+' ? ' ' : ch;
+    ch = (char)(hex((*s)[0]) << 4 | hex((*s)[1]));
+    *s += 2;
+    return ch;
+}
+
+/* Returns the length. */
 static size_t decode(char *out, const char *s, size_t len, bool plus)
 {
     size_t n = 0;
-    for (size_t i = 0; i < len; i++) {
-        if (s[i] == '%') {
-            out[n++] = (char)(hex(s[i + 1]) << 4 | hex(s[i + 2]));
-            i += 2;
-        } else {
-            out[n++] = plus && s[i] == '+' ? ' ' : s[i];
-        }
-    }
+    for (const char *end = s + len; s < end;)
+        out[n++] = decoded(&s, plus);
     out[n] = '\0';
     return n;
 }
@@ -126,30 +132,52 @@ const char *hk_target_parse(hark_ctx *c, const char *raw, size_t len)
     return why ? why : check_query(c);
 }
 
-static bool name_is(hark_ctx *c, const char *s, size_t len, const char *name, size_t name_len)
+/* ---- the query ---- */
+
+typedef struct pair { /* not decoded */
+    const char *name, *value;
+    size_t name_len, value_len;
+} pair;
+
+/* The next one that has something in it, from *at, which moves past it. */
+static bool next_pair(const char **at, pair *ret)
 {
-    if (!memchr(s, '%', len) && !memchr(s, '+', len))
-        return len == name_len && memcmp(s, name, len) == 0;
-    char *out = hk_arena_alloc(&c->arena, len + 1);
-    return out && decode(out, s, len, true) == name_len && memcmp(out, name, name_len) == 0;
+    const char *s = *at + strspn(*at, "&");
+    size_t len = strcspn(s, "&");
+    const char *eq = memchr(s, '=', len), *end = s + len;
+    *at = end;
+    *ret = (pair){.name = s, .name_len = eq ? (size_t)(eq - s) : len, .value = eq ? eq + 1 : end};
+    ret->value_len = (size_t)(end - ret->value);
+    return len > 0;
+}
+
+static bool is_named(const pair *p, const char *name)
+{
+    for (const char *s = p->name, *end = s + p->name_len; s < end; name++)
+        if (!*name || decoded(&s, true) != *name)
+            return false;
+    return !*name;
 }
 
 const char *hk_query_find(hark_ctx *c, const char *name)
 {
-    size_t name_len = strlen(name);
-    for (const char *s = c->query; s && *s;) {
-        size_t len = strcspn(s, "&");
-        const char *eq = memchr(s, '=', len);
-        size_t key_len = eq ? (size_t)(eq - s) : len;
-        if (len && name_is(c, s, key_len, name, name_len)) {
-            const char *value = eq ? eq + 1 : s + len;
-            size_t n = len - (size_t)(value - s);
-            char *out = hk_arena_alloc(&c->arena, n + 1);
-            if (out)
-                decode(out, value, n, true);
-            return out;
-        }
-        s += len + (s[len] == '&');
+    pair p;
+    for (const char *at = c->query ? c->query : ""; next_pair(&at, &p);) {
+        if (!is_named(&p, name))
+            continue;
+        char *out = hk_arena_alloc(&c->arena, p.value_len + 1);
+        if (out)
+            decode(out, p.value, p.value_len, true);
+        return out;
     }
     return NULL;
+}
+
+size_t hk_query_count(const hark_ctx *c, const char *name)
+{
+    pair p;
+    size_t n = 0;
+    for (const char *at = c->query ? c->query : ""; next_pair(&at, &p);)
+        n += is_named(&p, name);
+    return n;
 }

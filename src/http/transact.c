@@ -98,13 +98,13 @@ static void explain(work *w, hark_err err, const hark_errinfo *ei)
     const char *faults = own ? c->faults : NULL;
     bool tell = status <= 500 || err == HARK_ENOTSUP || err == HARK_EDEADLINE;
     forget(w);
-    c->faults = faults;
     if (own)
         (void)hark_ctx_fail(c, err, "%s", own);
     else if (tell)
         (void)hark_ctx_fail(c, err, "%.*s", shown(err, hk_err_says(err, ei)), hk_err_says(err, ei));
     else
         (void)hark_ctx_fail(c, err, "the transaction was not committed: %s", hark_err_text(err));
+    c->faults = faults;
     if (!own && (!tell || err == HARK_ECONSTRAINT))
         hk_log(HK_WARN, "%s %s: %s: %s", c->method, c->path.text, hark_err_name(err),
                hk_err_says(err, ei));

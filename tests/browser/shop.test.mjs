@@ -42,6 +42,23 @@ async function lag(page, consumer, condition) {
 
 const breakIt = (page, consumer, what) => page.getByLabel(`${consumer}: fails`).selectOption(what);
 
+/** Its pauses between two tries are a hundredth. */
+const hurry = (page) => page.evaluate(() => {
+    const set = window.setTimeout;
+    window.setTimeout = (f, ms) => set(f, ms > 4000 ? ms : ms / 100);
+});
+
+/** The first `times` requests of this kind are answered by `answer`; the keys of all of them. */
+async function meddle(page, path, times, answer) {
+    const keys = [];
+    await page.route(path, async (route) => {
+        if (route.request().method() !== "POST") return route.continue();
+        keys.push(route.request().headers()["idempotency-key"]);
+        return keys.length > times ? route.continue() : answer(route);
+    });
+    return keys;
+}
+
 // ---- buying
 
 async function test_what_is_bought_is_paid_and_shipped_before_the_buyers_eyes(browser, faults) {
@@ -95,6 +112,24 @@ async function test_an_order_whose_reply_is_lost_is_placed_once(browser, faults)
     expect("orders", (await shop.orders(user)).map((o) => o.id), [id]);
 }
 
+async function test_an_order_that_still_runs_is_tried_again_under_its_key(browser, faults) {
+    const user = await shop.customer();
+    const page = await visit(browser, shop, user, faults);
+    await hurry(page);
+    const keys = await meddle(page, "**/orders", 10, (route) => route.fulfill({
+        status: 409, headers: { "Retry-After": "1" }, contentType: "application/problem+json", body: '{"detail":"still running"}',
+    }));
+    await add(page, "Cup");
+    await place(page);
+    await page.locator("#cart-problem", { hasText: "still running Your cart is kept; try again." }).waitFor();
+    const id = await order(page);
+    expect("tries, keys", [keys.length, new Set(keys).size], [11, 1]);
+    expect("orders", (await shop.orders(user)).map((o) => o.id), [id]);
+    await add(page, "Cup");
+    await order(page);
+    expect("keys of two orders", new Set(keys).size, 2);
+}
+
 async function test_a_newcomer_becomes_a_customer_and_buys(browser, faults) {
     const page = await visit(browser, shop, "", faults);
     await page.getByText("I am new here").click();
@@ -106,6 +141,26 @@ async function test_a_newcomer_becomes_a_customer_and_buys(browser, faults) {
     await page.locator("#customer-facts", { hasText: "Zoë <b>Ö</b>: 0 points" }).waitFor();
     await add(page, "Cup");
     await sees(page, await order(page), "paid");
+}
+
+async function test_a_newcomer_who_gets_no_answer_becomes_one_customer(browser, faults) {
+    const newcomers = async () => (await shop.ask("GET", "/stats")).events.by_type.find((t) => t.type === "user:created")?.count ?? 0;
+    const page = await visit(browser, shop, await shop.customer(), faults);
+    const before = await newcomers();
+    await hurry(page);
+    const keys = await meddle(page, "**/users", 10, async (route) => {
+        await route.fetch(); // the shop has made it, and its answer never comes
+        return route.abort();
+    });
+    await page.getByText("I am new here").click();
+    await page.getByLabel("Name").fill("Ida");
+    await page.getByLabel("E-mail").fill("ida@example.com");
+    await page.getByRole("button", { name: "Become a customer" }).click();
+    await page.locator("#newcomer-problem", { hasText: "The shop does not answer. Try again" }).waitFor();
+    await page.getByRole("button", { name: "Become a customer" }).click();
+    await page.locator("#customer-facts", { hasText: "Ida: 0 points" }).waitFor();
+    expect("tries, keys", [keys.length, new Set(keys).size], [11, 1]);
+    expect("new customers", (await newcomers()) - before, 1);
 }
 
 async function test_older_orders_come_page_by_page(browser, faults) {
@@ -226,6 +281,21 @@ async function test_a_poison_order_becomes_a_dead_letter_that_is_redriven_from_t
     expect("loaded once", await marked(page), true);
 }
 
+async function test_dead_letters_of_all_pages_are_shown_and_redriven_ones_are_not(browser, faults) {
+    const letter = (id, redriven) => ({
+        id, consumer: "inventory", sequence: 100 + id, type: "order:created", subject: `ord-${id}`, reason: "crash",
+        error: "SIGABRT", attempts: 3, crashes: 3, dead_at: "2031-05-17T10:00:00Z", redriven,
+    });
+    const pages = { "": { dead_letters: [letter(1, false), letter(2, true)], next: 2 }, 2: { dead_letters: [letter(3, false)] } };
+    const context = await browser.newContext();
+    const page = await context.newPage();
+    await page.route("**/dead-letters?*", (route) =>
+        route.fulfill({ json: pages[new URL(route.request().url()).searchParams.get("after") ?? ""] }));
+    await page.goto(shop.url);
+    await page.locator("#letters li").first().waitFor();
+    expect("newest first", await page.locator("#letters li").evaluateAll((all) => all.map((l) => l.dataset.letter)), ["3", "1"]);
+}
+
 // ---- a shop that dies
 
 async function test_a_page_comes_back_by_itself_after_a_kill_and_has_missed_nothing(browser, faults) {
@@ -247,7 +317,9 @@ const tests = [
     test_what_is_bought_is_paid_and_shipped_before_the_buyers_eyes,
     test_a_cart_is_changed_and_outlives_a_reload,
     test_an_order_whose_reply_is_lost_is_placed_once,
+    test_an_order_that_still_runs_is_tried_again_under_its_key,
     test_a_newcomer_becomes_a_customer_and_buys,
+    test_a_newcomer_who_gets_no_answer_becomes_one_customer,
     test_older_orders_come_page_by_page,
     test_more_than_there_is_is_cancelled_and_says_why,
     test_a_problem_is_shown_beside_its_field,
@@ -255,6 +327,7 @@ const tests = [
     test_statistics_move_with_what_is_bought,
     test_a_broken_consumer_falls_behind_says_why_and_catches_up,
     test_a_poison_order_becomes_a_dead_letter_that_is_redriven_from_the_page,
+    test_dead_letters_of_all_pages_are_shown_and_redriven_ones_are_not,
     test_a_page_comes_back_by_itself_after_a_kill_and_has_missed_nothing,
 ];
 

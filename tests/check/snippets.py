@@ -35,12 +35,34 @@ def first_missing(parts, programs):
     return next((p for p in parts if not any(p in text for text in programs)), None)
 
 
-def check_diff(block, place, programs, report):
-    """What a diff adds is there."""
-    for hunk in re.split(r"^\+\+\+.*$", block, flags=re.M)[1:]:
-        added = flat("\n".join(l[1:] for l in hunk.splitlines() if l.startswith("+")))
-        if not added or not any(added in program for program in programs):
-            report(f"{place}: the diff adds what is in no program of examples/: '{added[:60]}'")
+def hunks_of(block):
+    """(file, lines) of each hunk of a diff."""
+    found = []
+    for line in block.splitlines():
+        if line.startswith("+++"):
+            found.append((line[3:].strip(), []))
+        elif line.startswith("@@") and found:
+            found.append((found[-1][0], []))
+        elif found:
+            found[-1][1].append(line)
+    return [(name, lines) for name, lines in found if lines]
+
+
+def check_diff(block, place, folder, report):
+    """Each file of a diff is as it is after the diff."""
+    hunks = hunks_of(block)
+    if not hunks:
+        report(f"{place}: a diff without a file: write '+++ its name', seen from the page")
+    for name, lines in hunks:
+        now, before = (flat("\n".join(l[1:] for l in lines if not l.startswith(c))) for c in "-+")
+        if not (folder / name).is_file():
+            report(f"{place}: the diff is of {name}, which is not there")
+            continue
+        program = flat((folder / name).read_text(encoding="utf-8"))
+        if now not in program:
+            report(f"{place}: {name} is not as after the diff: '{now[:60]}'")
+        elif before and before in program and any(l.startswith("-") for l in lines):
+            report(f"{place}: {name} is as before the diff: '{before[:60]}'")
 
 
 def check_page(path, name, programs, report):
@@ -48,7 +70,7 @@ def check_page(path, name, programs, report):
     for match in FENCE.finditer(text):
         if match[1].lower() == "diff":
             looked += 1
-            check_diff(match[2], f"{name}:{text.count(chr(10), 0, match.start()) + 1}", programs, report)
+            check_diff(match[2], f"{name}:{text.count(chr(10), 0, match.start()) + 1}", path.parent, report)
         if match[1].lower() not in ("c", "h"):
             continue
         looked += 1
@@ -90,6 +112,10 @@ def sample(block, prose="", fence="c"):
                             "    return 0;\n}\n"}
 
 
+def diff(lines):
+    return {**sample("use(a);"), "examples/shop/README.md": f"```diff\n{lines}\n```\n"}
+
+
 CASES = [
     Case("a part of a program", sample("int a = 1;\nuse(a);"), None),
     Case("laid out otherwise", sample("  int a =\n1; use(a);"), None),
@@ -105,10 +131,13 @@ CASES = [
     Case("a how-to page", {**sample("int a = 1;"), "docs/how-to/a.md": "```c\nint b;\n```\n"},
          "docs/how-to/a.md:1"),
     Case("written in capitals", sample("int b;", fence="C"), "in no program"),
-    Case("a diff", {**sample("use(a);"), "examples/shop/README.md":
-                    "```diff\n+++ a.c\n-old();\n+    use(a);\n```\n"}, None),
-    Case("a diff of what is not there", {**sample("use(a);"), "examples/shop/README.md":
-                                         "```diff\n+++ a.c\n+    use(b);\n```\n"}, "'use(b);'"),
+    Case("a diff", diff("+++ ../a.c\n int a = 1;\n-    old();\n+    use(a);\n@@\n+more();"), None),
+    Case("a diff of what is not there", diff("+++ ../a.c\n+    use(b);"), "'use(b);'"),
+    Case("its second hunk", diff("+++ ../a.c\n+use(a);\n@@\n+    use(b);"), "'use(b);'"),
+    Case("lines that are further apart", diff("+++ ../a.c\n+use(a);\n+return 0;"), "is not as after"),
+    Case("a diff that was undone", diff("+++ ../a.c\n-use(a);\n-more();\n+more();"), "is as before"),
+    Case("a diff of another file", diff("+++ b.c\n+    use(a);"), "b.c, which is not there"),
+    Case("a diff of no file", diff("+    use(a);"), "a diff without a file"),
     Case("an empty block", sample(""), "an empty block"),
     Case("a name that is not in the API", sample("more();", "`hark_publsh`"), "hark_publsh is not"),
     Case("nothing to look at", {"README.md": "\n"}, "looked at nothing"),

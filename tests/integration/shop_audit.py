@@ -26,8 +26,8 @@ class Books:
     def __init__(self, db, facts):
         self.db, self.facts = db, facts
         self.events = [Event(*row) for row in db.execute(
-            "SELECT seq, recorded, t.name, e.id, dataversion, subject, correlationid, data "
-            "FROM hark_events e JOIN hark_types t ON t.id = type_id ORDER BY seq")]
+            "SELECT seq, recorded, t.name, e.id, dataversion, subject, correlationid, causationid, "
+            "json_extract(attrs, '$.userid'), data FROM hark_events e JOIN hark_types t ON t.id = type_id ORDER BY seq")]
         self.of_type = collections.defaultdict(list)
         for e in self.events:
             self.of_type[e.type].append(e)
@@ -48,7 +48,7 @@ class Books:
         return collections.Counter(row[0] for row in self.db.execute(sql))
 
 
-class Event(collections.namedtuple("Event", "seq recorded type id version subject correlation data")):
+class Event(collections.namedtuple("Event", "seq recorded type id version subject correlation cause user data")):
     def read(self):
         return json.loads(self.data)
 
@@ -87,8 +87,8 @@ def stock(b):
             yield f"{sku}: start {start}, stock {left}, reserved {reserved}, sold {gone}"
         if gone != sold[sku]:
             yield f"{sku}: sold {gone}, but shipped orders have {sold[sku]}"
-        if start != b.facts.stock + restocked[sku]:
-            yield f"{sku}: start {start}, but {b.facts.stock} and {restocked[sku]} restocked"
+        if start != restocked[sku] or start < b.facts.stock:
+            yield f"{sku}: start {start}, but {restocked[sku]} restocked, {b.facts.stock} of it at first"
 
 
 def holds(b):
@@ -184,8 +184,8 @@ def mails(b):
 def trail(b):
     """The audit trail is the log."""
     rows = [tuple(r) for r in b.db.execute(
-        "SELECT seq, type, subject, correlationid, recorded_at FROM audit")]
-    log = [(e.seq, e.type, e.subject, e.correlation, e.recorded) for e in b.events
+        "SELECT seq, type, subject, userid, correlationid, causationid, recorded_at FROM audit")]
+    log = [(e.seq, e.type, e.subject, e.user, e.correlation, e.cause, e.recorded) for e in b.events
            if not e.type.startswith("hark:")]
     yield from same("event", rows, log, "audit", "the log")
 
@@ -283,16 +283,20 @@ def analytics(b):
                     products[i["product_id"], "ordered"] += i["quantity"]
                     totals["units"] += i["quantity"]
                 elif kind == "paid":
-                    products[i["product_id"], "revenue"] += i["quantity"] * i["price"]
+                    products[i["product_id"], "gross"] += i["quantity"] * i["price"]
             totals["revenue"] += order["total"] if kind == "paid" else 0
+    for e in b.of_type["payment:refunded"]:
+        totals["revenue"] -= e.read()["total"]
     table = {n: v for n, v in b.db.execute("SELECT name, n FROM analytics_totals")}
     yield from same("figure", table, totals, "analytics_totals", "the log")
-    table = {k: v for sku, n, r in b.db.execute("SELECT sku, ordered, revenue FROM analytics_products")
-             for k, v in (((sku, "ordered"), n), ((sku, "revenue"), r))}
+    table = {k: v for sku, n, r in b.db.execute("SELECT sku, ordered, gross FROM analytics_products")
+             for k, v in (((sku, "ordered"), n), ((sku, "gross"), r))}
     yield from same("figure", table, products, "analytics_products", "the log")
     table = {k: v for day, status, n, t in b.db.execute("SELECT * FROM analytics_days")
              for k, v in (((day, status, "n"), n), ((day, status, "total"), t))}
     yield from same("figure", table, days, "analytics_days", "the log")
+    counted = [e.seq for e in b.events if matches("order:*|payment:refunded", e.type)]
+    yield from same("event", b.column("SELECT seq FROM analytics_seen"), counted, "analytics_seen", "the log")
 
 
 CHECKS = [file, stock, holds, placed, created, ended, money, points, mails, trail, log, consumers,
@@ -342,6 +346,7 @@ FAULTS = [
                 "FROM hark_consumers WHERE name = 'loyalty'"),
     (letters, AGAIN % "dead_letter"),
     (analytics, "UPDATE analytics_totals SET n = n + 1 WHERE name = 'revenue'"),
+    (analytics, "DELETE FROM analytics_seen WHERE seq = (SELECT max(seq) FROM analytics_seen)"),
     (analytics, "UPDATE analytics_products SET ordered = ordered - 1 WHERE sku = 'prod3'"),
 ]
 

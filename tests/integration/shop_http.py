@@ -411,6 +411,26 @@ def by_itself(program, cwd):
         check("Ctrl-C ends it", s.stop(signal.SIGINT) in (0, 130), s.lines)
 
 
+def pages_of_letters(s, first):
+    """A second dead letter, of loyalty; the first one is there already."""
+    s.ask("PUT", "/chaos/loyalty", {"crash": True})
+    s.order()
+    s.line("shop: started again after a crash; crashes so far: 6")
+    both = s.until("/dead-letters", lambda r: len(r.body["dead_letters"]) == 2).body
+    second = both["dead_letters"][1]
+    check("all dead letters are one page", both["dead_letters"][0] == first and "next" not in both, both)
+    page = s.ask("GET", "/dead-letters?limit=1").body
+    check("a page of them, the oldest first", page == {"dead_letters": [first], "next": first["id"]}, page)
+    page = s.ask("GET", f"/dead-letters?limit=1&after={page['next']}").body
+    check("the next page is the last one", page == {"dead_letters": [second]}, page)
+    page = s.ask("GET", "/dead-letters?limit=1&consumer=inventory").body
+    check("pages of one consumer", page == {"dead_letters": [first]}, page)
+    for query in "limit=0", "limit=1001", "limit=x", "after=-1", "after=x":
+        check(f"GET /dead-letters?{query}", problem(s.ask("GET", f"/dead-letters?{query}"), 400, query[:5]))
+    s.ask("PUT", "/chaos/loyalty", {"crash": False})
+    check("redrive it", s.ask("POST", f"/dead-letters/{second['id']}/redrive").status == 202)
+
+
 def letters(s):
     """An order crashes the inventory, which is mended then."""
     check("no dead letters", s.ask("GET", "/dead-letters").body == {"dead_letters": []})
@@ -425,6 +445,7 @@ def letters(s):
     check("the port stays", s.ask("GET", "/inventory").status == 200 and s.port == port)
     check("of no consumer", problem(s.ask("GET", "/dead-letters?consumer=x"), 404, "x"))
     check("nor of another", s.ask("GET", "/dead-letters?consumer=loyalty").body == {"dead_letters": []})
+    pages_of_letters(s, letter)
     s.ask("PUT", "/chaos/inventory", {"crash": False})
     r = s.ask("POST", f"/dead-letters/{letter['id']}/redrive")
     check("redrive", r.status == 202 and r.body == {"id": letter["id"], "state": "redriven"}, r)

@@ -2,6 +2,7 @@
 along, its database looked at. Everything that takes time is waited for, with a deadline."""
 import http.client
 import json
+import os
 import re
 import signal
 import sqlite3
@@ -13,7 +14,7 @@ import time
 import traceback
 from pathlib import Path
 
-HUNG = 120  # seconds
+HUNG = 120 if not os.environ.get("HARK_TEST_BRIEF") else 300  # seconds
 
 
 class Wrong(Exception):
@@ -43,6 +44,8 @@ class Shop:
         self.command = [str(Path(program).resolve()), "--store", "sqlite:shop.db", "--listen",
                         "127.0.0.1:0", "--page", ".", *options]
         self.directory, self.lines = Path(directory), []
+        self.reads = threading.Event()  # clear() it, and nobody reads the console any more
+        self.reads.set()
 
     def __enter__(self):
         self.errors = open(self.directory / "stderr", "a+", encoding="utf-8")
@@ -57,9 +60,8 @@ class Shop:
     def __exit__(self, kind, *_):
         if kind:
             self.process.kill()
-        else:
-            self.process.send_signal(signal.SIGTERM)
-        status = self.process.wait(HUNG)
+        status = self.process.wait(HUNG) if kind else self.stop()
+        self.reads.set()
         self.reader.join(HUNG)
         self.errors.close()
         if kind:
@@ -70,6 +72,15 @@ class Shop:
     def _read(self):
         for line in self.process.stdout:
             self.lines.append(line.rstrip("\n"))
+            self.reads.wait()
+
+    def stop(self, within=HUNG):
+        """Its status; as Ctrl-C or a service manager ends it."""
+        self.process.send_signal(signal.SIGTERM)
+        try:
+            return self.process.wait(within)
+        except subprocess.TimeoutExpired:
+            raise Wrong(f"the shop did not end within {within} s of SIGTERM: {self.stderr()}") from None
 
     def _died(self):
         raise Wrong(f"the shop ended with status {self.process.returncode}: {self.stderr()}")
@@ -157,6 +168,27 @@ class Shop:
         """What is committed, read beside the shop."""
         with sqlite3.connect(f"file:{self.directory / 'shop.db'}?mode=ro", uri=True, timeout=HUNG) as db:
             return db.execute(sql, args).fetchall()
+
+
+def at_once(*jobs):
+    """Runs them at the same time, each on a thread; gives what they gave."""
+    together, got = threading.Barrier(len(jobs)), [None] * len(jobs)
+
+    def one(i):
+        together.wait(HUNG)
+        try:
+            got[i] = jobs[i]()
+        except Exception as why:  # told by the caller's thread
+            got[i] = why
+    threads = [threading.Thread(target=one, args=(i,)) for i in range(len(jobs))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for result in got:
+        if isinstance(result, Exception):
+            raise result
+    return got
 
 
 def run(tests, *args):

@@ -1,5 +1,6 @@
 /* analytics.c: figures about orders, made of events alone (what they carry, when they were recorded),
- * so that reading the log again makes the same figures again. */
+ * so that reading the log again makes the same figures again. Revenue is what was paid less what was
+ * refunded; that of a product is gross. */
 #include "../consumers.h"
 
 #include <pthread.h>
@@ -7,13 +8,24 @@
 #include <string.h>
 #include <time.h>
 
-typedef struct fact {
-    order o;
-    const char *what; /* "created", "paid", "shipped", "cancelled" */
-    char day[16];     /* "2031-05-17", UTC */
-} fact;
-
 /* ---- counting ---- */
+
+typedef struct figure {
+    job job;
+    uint64_t sequence;
+    int64_t recorded;
+    hark_event *event;
+    const char *what; /* part of its type: what became of the order */
+    order o;
+    note n; /* of a refund, which has no order */
+} figure;
+
+static void clear(job *j)
+{
+    figure *f = (figure *)j;
+    order_clear(&f->o);
+    hark_event_unref(f->event);
+}
 
 static hark_err count(hark_tx *tx, const char *name, int64_t n)
 {
@@ -23,22 +35,26 @@ static hark_err count(hark_tx *tx, const char *name, int64_t n)
                         HARK_ARGS(hark_text(name), hark_int(n)));
 }
 
-static hark_err count_day(hark_tx *tx, const fact *f)
+/* By the day on which it was recorded, UTC. */
+static hark_err count_day(hark_tx *tx, const figure *f)
 {
+    struct tm tm;
+    time_t recorded = (time_t)(f->recorded / 1000000000);
+    char day[16];
+    strftime(day, sizeof day, "%Y-%m-%d", gmtime_r(&recorded, &tm));
     return hark_tx_exec(tx,
                         "INSERT INTO analytics_days VALUES(?, ?, 1, ?) "
                         "ON CONFLICT DO UPDATE SET n = n + 1, total = total + excluded.total",
-                        HARK_ARGS(hark_text(f->day), hark_text(f->what), hark_int(f->o.total)));
+                        HARK_ARGS(hark_text(day), hark_text(f->what), hark_int(f->o.total)));
 }
 
 static hark_err count_product(hark_tx *tx, const item *it, bool paid)
 {
-    return hark_tx_exec(
-        tx,
-        "INSERT INTO analytics_products VALUES(?, ?, ?) ON CONFLICT DO UPDATE "
-        "SET ordered = ordered + excluded.ordered, revenue = revenue + excluded.revenue",
-        HARK_ARGS(hark_text(it->product_id), hark_int(paid ? 0 : it->quantity),
-                  hark_int(paid ? it->quantity * it->price : 0)));
+    return hark_tx_exec(tx,
+                        "INSERT INTO analytics_products VALUES(?, ?, ?) ON CONFLICT DO UPDATE "
+                        "SET ordered = ordered + excluded.ordered, gross = gross + excluded.gross",
+                        HARK_ARGS(hark_text(it->product_id), hark_int(paid ? 0 : it->quantity),
+                                  hark_int(paid ? it->quantity * it->price : 0)));
 }
 
 static hark_err count_products(hark_tx *tx, const order *o, bool paid)
@@ -54,9 +70,8 @@ static hark_err count_products(hark_tx *tx, const order *o, bool paid)
     return err;
 }
 
-static hark_err enter(hark_tx *tx, void *ud)
+static hark_err count_order(hark_tx *tx, const figure *f)
 {
-    const fact *f = ud;
     char name[40];
     bool created = strcmp(f->what, "created") == 0, paid = strcmp(f->what, "paid") == 0;
     snprintf(name, sizeof name, "orders:%s", f->what);
@@ -66,22 +81,38 @@ static hark_err enter(hark_tx *tx, void *ud)
     return err || !(created || paid) ? err : count_products(tx, &f->o, paid);
 }
 
-static hark_verdict handle(shop *s, hark_delivery *d)
+/* A dead letter from before a rebuild may come after it: the rebuild has counted it then. */
+static hark_err enter(hark_tx *tx, void *ud)
 {
-    (void)s;
-    fact f;
-    struct tm tm;
-    time_t recorded = (time_t)(hark_delivery_recorded_ns(d) / 1000000000);
-    if (!read_order(d, &f.o))
-        return HARK_REJECT;
-    f.what = hark_event_type(hark_delivery_event(d)) + strlen("order:");
-    strftime(f.day, sizeof f.day, "%Y-%m-%d", gmtime_r(&recorded, &tm));
-    hark_err err = hark_delivery_transact(d, enter, &f, SHOP_TX, NULL);
-    order_clear(&f.o);
-    return verdict_of(err);
+    const figure *f = ud;
+    hark_err err = hark_tx_exec(tx, "INSERT INTO analytics_seen VALUES(?) ON CONFLICT DO NOTHING",
+                                HARK_ARGS(hark_int((int64_t)f->sequence)));
+    if (err || !hark_tx_changes(tx))
+        return err;
+    return f->what ? count_order(tx, f) : count(tx, "revenue", -f->n.total);
 }
 
-const consumer analytics = {.name = "analytics", .pattern = "order:*", .handle = handle};
+static bool read_figure(hark_delivery *d, figure *f)
+{
+    f->event = hark_event_ref(hark_delivery_event(d));
+    f->sequence = hark_delivery_sequence(d);
+    f->recorded = hark_delivery_recorded_ns(d);
+    if (is_type(d, "payment:refunded"))
+        return read_note(d, &f->n);
+    f->what = hark_event_type(f->event) + strlen("order:");
+    return read_order(d, &f->o);
+}
+
+static hark_verdict handle(shop *s, hark_delivery *d)
+{
+    figure *f = job_new(s, sizeof *f, clear);
+    if (!f)
+        return HARK_RETRY;
+    return read_figure(d, f) ? job_do(&f->job, d, enter, NULL) : job_drop(&f->job, HARK_REJECT);
+}
+
+const consumer analytics = {
+    .name = "analytics", .pattern = "order:*|payment:refunded", .handle = handle};
 
 /* ---- rebuilding ---- */
 
@@ -105,6 +136,7 @@ static hark_err empty(hark_tx *tx, void *ud)
         "DELETE FROM analytics_totals WHERE name <> 'rebuilding'",
         "DELETE FROM analytics_products",
         "DELETE FROM analytics_days",
+        "DELETE FROM analytics_seen",
     };
     hark_err err = HARK_OK;
     for (size_t i = 0; i < sizeof sql / sizeof *sql && !err; i++)
@@ -118,42 +150,46 @@ static hark_err unmark(hark_tx *tx, void *ud)
     return hark_tx_exec(tx, "DELETE FROM analytics_totals WHERE name = 'rebuilding'", HARK_NO_ARGS);
 }
 
+static hark_err start_again(shop *s, hark_errinfo *ei)
+{
+    hark_err err = hark_consumer_reset(
+        s->bus, analytics.name, HARK_OPTS(hark_reset_opts, .start = HARK_START_FIRST), NULL, ei);
+    return err ? err : hark_transact(s->bus, empty, NULL, SHOP_TX, NULL, ei);
+}
+
 /* Paused, no new delivery begins; reset, those that still run are refused (HARK_ESTALE). From then on
- * nobody writes these tables, until the consumer goes on with the first event of the log. */
+ * nobody writes these tables, until the consumer goes on with the first event of the log. It goes on
+ * after a failure, too: what has not been emptied has its rows in analytics_seen. */
 static hark_err rebuild(shop *s, hark_errinfo *ei)
 {
-    const char *name = analytics.name;
-    hark_err err = hark_transact(s->bus, mark, NULL, SHOP_TX, NULL, ei);
+    hark_errinfo second;
+    hark_err err = hark_consumer_pause(s->bus, analytics.name, ei);
     if (!err)
-        err = hark_consumer_pause(s->bus, name, ei);
-    if (!err)
-        err = hark_consumer_reset(s->bus, name,
-                                  HARK_OPTS(hark_reset_opts, .start = HARK_START_FIRST), NULL, ei);
-    if (!err)
-        err = hark_transact(s->bus, empty, NULL, SHOP_TX, NULL, ei);
-    if (!err)
-        err = hark_consumer_resume(s->bus, name, ei);
+        err = start_again(s, ei);
+    hark_err resumed = hark_consumer_resume(s->bus, analytics.name, &second);
+    if (resumed)
+        return hark_errinfo_set(ei, resumed, "analytics stays paused: %s", second.text);
     return err ? err : hark_transact(s->bus, unmark, NULL, SHOP_TX, NULL, ei);
 }
 
 hark_err analytics_rebuild(shop *s, hark_errinfo *ei)
 {
+    hark_errinfo why;
     pthread_mutex_lock(&rebuilding);
-    hark_err err = rebuild(s, ei);
+    hark_err err = hark_transact(s->bus, mark, NULL, SHOP_TX, NULL, ei);
+    bool marked = !err;
+    if (marked)
+        err = rebuild(s, &why);
     pthread_mutex_unlock(&rebuilding);
-    return err;
-}
-
-static bool take_mark(const hark_row *row, void *ud)
-{
-    *(bool *)ud = row->n > 0;
-    return true;
+    return marked && err ? hark_errinfo_set(
+                               ei, err, "%s; the next start of the shop does the rebuild", why.text)
+                         : err;
 }
 
 hark_err analytics_resume(shop *s, hark_errinfo *ei)
 {
     bool marked = false;
     hark_err err = hark_query(s->bus, "SELECT 1 FROM analytics_totals WHERE name = 'rebuilding'",
-                              HARK_NO_ARGS, take_mark, &marked, ei);
+                              HARK_NO_ARGS, row_found, &marked, ei);
     return err || !marked ? err : analytics_rebuild(s, ei);
 }

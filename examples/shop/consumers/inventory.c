@@ -1,9 +1,21 @@
-/* inventory.c: reserves stock for a new order, gives it back when the order is cancelled. */
+/* inventory.c: reserves stock for a new order, gives it back when the order is cancelled. It never
+ * gives up: neither shall an order wait for ever, nor stock be lost. */
 #include "../consumers.h"
 
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
+
+typedef struct movement {
+    job job;
+    order o;
+    bool done;
+} movement;
+
+static void clear(job *j)
+{
+    order_clear(&((movement *)j)->o);
+}
 
 /* "2 x prod1, 1 x prod3", cut short when it is long. */
 static const char *items_text(const order *o, char buf[120])
@@ -25,44 +37,48 @@ static void tell(const shop *s, const order *o)
           money_text(o->total, o->currency, money));
 }
 
-typedef struct reserving {
-    const order *o;
-    bool done;
-} reserving;
-
 static hark_err reserve(hark_tx *tx, void *ud)
 {
-    reserving *r = ud;
-    return order_reserve(tx, r->o, &r->done);
+    movement *m = ud;
+    return order_reserve(tx, &m->o, &m->done);
+}
+
+static hark_verdict reserved(job *j, hark_err err)
+{
+    const movement *m = (const movement *)j;
+    if (!err)
+        tell(j->s, &m->o); /* not before: it is told once, however many attempts it took */
+    if (!err && m->done)
+        story(j->s, "order %s: stock reserved", m->o.id);
+    return verdict_of(err);
 }
 
 static hark_err release(hark_tx *tx, void *ud)
 {
-    return order_release(tx, ud);
+    movement *m = ud;
+    return order_release(tx, &m->o, &m->done);
 }
 
-static hark_verdict created(shop *s, hark_delivery *d, const order *o)
+static hark_verdict released(job *j, hark_err err)
 {
-    reserving r = {.o = o};
-    hark_err err = hark_delivery_transact(d, reserve, &r, SHOP_TX, NULL);
-    if (!err)
-        tell(s, o); /* not before: it is told once, however many attempts it took */
-    if (!err && r.done)
-        story(s, "order %s: stock reserved", o->id);
+    const movement *m = (const movement *)j;
+    if (!err && m->done)
+        story(j->s, "order %s: stock given back", m->o.id);
     return verdict_of(err);
 }
 
 static hark_verdict handle(shop *s, hark_delivery *d)
 {
-    order o;
-    if (!read_order(d, &o))
-        return HARK_REJECT;
-    hark_verdict verdict = is_type(d, "order:created")
-                               ? created(s, d, &o)
-                               : verdict_of(hark_delivery_transact(d, release, &o, SHOP_TX, NULL));
-    order_clear(&o);
-    return verdict;
+    movement *m = job_new(s, sizeof *m, clear);
+    if (!m)
+        return HARK_RETRY;
+    if (!read_order(d, &m->o))
+        return job_drop(&m->job, HARK_REJECT);
+    return is_type(d, "order:created") ? job_do(&m->job, d, reserve, reserved)
+                                       : job_do(&m->job, d, release, released);
 }
 
-const consumer inventory = {
-    .name = "inventory", .pattern = "order:created|order:cancelled", .handle = handle};
+const consumer inventory = {.name = "inventory",
+                            .pattern = "order:created|order:cancelled",
+                            .handle = handle,
+                            .max_attempts = -1};

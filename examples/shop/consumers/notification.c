@@ -1,25 +1,30 @@
 /* notification.c: tells customers by mail. A row for each mail sees to it that none is sent twice,
  * whatever is delivered again. It never gives up: late news is better than none. */
 #include "../consumers.h"
+#include "../user.h"
 
 #include <stdio.h>
 
-typedef struct mail {
-    char order_id[40];
-    const char *kind;
-    int64_t sent_at;
-    char to[100]; /* empty: it is sent already, or nobody knows the order */
-} mail;
+typedef struct kind {
+    const char *type, *name, *text;
+} kind;
 
-static const struct {
-    const char *type, *kind, *text;
-} kinds[] = {
+static const kind kinds[] = {
     {"order:created", "created", "has been placed"},
     {"order:paid", "paid", "has been paid"},
     {"order:shipped", "shipped", "has been shipped"},
     {"order:cancelled", "cancelled", "has been cancelled"},
     {"payment:failed", "payment-failed", "could not be paid"},
 };
+enum { KINDS = sizeof kinds / sizeof *kinds };
+
+typedef struct mail {
+    job job;
+    const kind *kind;
+    char order_id[40];
+    char to[EMAIL_SIZE]; /* empty: it was sent before, or nobody knows the order */
+    int64_t at;
+} mail;
 
 static bool take_address(const hark_row *row, void *ud)
 {
@@ -39,26 +44,38 @@ static hark_err note_down(hark_tx *tx, void *ud)
         "SELECT id, ?, ? FROM orders WHERE id = ? ON CONFLICT DO NOTHING "
         "RETURNING (SELECT email FROM users JOIN orders ON user_id = users.id "
         "WHERE orders.id = order_id)",
-        HARK_ARGS(hark_text(m->kind), hark_int(m->sent_at), hark_text(m->order_id)), take_address,
+        HARK_ARGS(hark_text(m->kind->name), hark_int(m->at), hark_text(m->order_id)), take_address,
         m);
+}
+
+static hark_verdict sent(job *j, hark_err err)
+{
+    const mail *m = (const mail *)j;
+    if (!err && m->to[0])
+        story(j->s, "mail to %s: your order %s %s", m->to, m->order_id, m->kind->text);
+    return verdict_of(err);
+}
+
+static const kind *kind_of(const hark_delivery *d)
+{
+    for (size_t i = 0; i < KINDS; i++)
+        if (is_type(d, kinds[i].type))
+            return &kinds[i];
+    return NULL;
 }
 
 static hark_verdict handle(shop *s, hark_delivery *d)
 {
-    size_t i = 0;
-    mail m = {.to = ""};
-    while (i < sizeof kinds / sizeof *kinds && !is_type(d, kinds[i].type))
-        i++;
-    if (i == sizeof kinds / sizeof *kinds)
+    const kind *news = kind_of(d);
+    if (!news)
         return HARK_ACK; /* no news for a customer */
-    if (!read_order_id(d, m.order_id))
-        return HARK_REJECT;
-    m.kind = kinds[i].kind;
-    m.sent_at = shop_now();
-    hark_err err = hark_delivery_transact(d, note_down, &m, SHOP_TX, NULL);
-    if (!err && m.to[0])
-        story(s, "mail to %s: your order %s %s", m.to, m.order_id, kinds[i].text);
-    return verdict_of(err);
+    mail *m = job_new(s, sizeof *m, NULL);
+    if (!m)
+        return HARK_RETRY;
+    m->kind = news;
+    m->at = shop_now();
+    return read_order_id(d, m->order_id) ? job_do(&m->job, d, note_down, sent)
+                                         : job_drop(&m->job, HARK_REJECT);
 }
 
 const consumer notification = {.name = "notification",

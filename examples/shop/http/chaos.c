@@ -1,7 +1,7 @@
 /* http/chaos.c: GET /chaos and PUT /chaos/:consumer: what breaks on purpose (chaos.c). */
 #include "../consumers.h"
 
-#include <stdio.h>
+#include <inttypes.h>
 
 HARK_JSON_TABLE(chaos_json, chaos, HARK_JSON_CHARS(chaos, consumer),
                 HARK_JSON_DOUBLE(chaos, fail_rate), HARK_JSON_INT(chaos, delay_ms),
@@ -43,8 +43,12 @@ HARK_JSON_TABLE_STRICT(change_json, change,
                                      HARK_JSON_HAS(change, has_delay)),
                        HARK_JSON_BOOL(change, crash, HARK_JSON_HAS(change, has_crash)));
 
-static void apply(const change *new, chaos *to)
+/* One event at a time is poisoned: the second would make the first one forgotten. */
+static bool apply(chaos *to, const void *ud)
 {
+    const change *new = ud;
+    if (new->crash && to->poisoned)
+        return false;
     if (new->has_fail_rate)
         to->fail_rate = new->fail_rate;
     if (new->has_delay)
@@ -53,6 +57,7 @@ static void apply(const change *new, chaos *to)
         to->crash = new->crash;
     if (new->has_crash && !new->crash)
         to->poisoned = 0; /* healed */
+    return true;
 }
 
 static hark_err put_chaos(hark_ctx *c, void *ud)
@@ -68,9 +73,12 @@ static hark_err put_chaos(hark_ctx *c, void *ud)
     hark_err err = hark_ctx_bind(c, &change_json, &new);
     if (err)
         return err;
-    chaos_get(s, name, &now);
-    apply(&new, &now);
-    err = chaos_set(s, &now, &ei);
+    err = chaos_change(s, name, apply, &new, &now, &ei);
+    if (err == HARK_ECONFLICT)
+        return hark_ctx_fail(c, err,
+                             "event %" PRIu64 " crashes %s already; heal it first: {\"crash\": "
+                             "false}",
+                             now.poisoned, name);
     return err ? hark_ctx_fail(c, err, "%s", ei.text) : hark_ctx_json(c, 200, &chaos_json, &now);
 }
 

@@ -2,34 +2,9 @@
  * gathers the figures once a second, while somebody watches. */
 #include "../stats.h"
 
-#include <pthread.h>
 #include <stdio.h>
-#include <stdlib.h>
-#include <time.h>
 
 /* ---- once a second ---- */
-
-struct ticker {
-    pthread_t thread;
-    pthread_mutex_t lock;
-    pthread_cond_t changed;
-    bool stop;
-};
-
-/* Waits until the next second, or the end: false. */
-static bool tick(struct ticker *t)
-{
-    struct timespec next;
-    clock_gettime(CLOCK_REALTIME, &next);
-    next.tv_sec++;
-    pthread_mutex_lock(&t->lock);
-    int late = 0;
-    while (!t->stop && !late)
-        late = pthread_cond_timedwait(&t->changed, &t->lock, &next);
-    bool stop = t->stop;
-    pthread_mutex_unlock(&t->lock);
-    return !stop;
-}
 
 static void send_now(shop *s)
 {
@@ -46,41 +21,17 @@ static void send_now(shop *s)
 static void *watch(void *ud)
 {
     shop *s = ud;
-    while (tick(s->ticker))
+    while (take_time(s, 1000))
         if (hark_feed_readers(s->stats) > 0)
             send_now(s);
     return NULL;
 }
 
-static hark_err start(shop *s)
-{
-    struct ticker *t = calloc(1, sizeof *t);
-    if (!t)
-        return HARK_ENOMEM;
-    pthread_mutex_init(&t->lock, NULL);
-    pthread_cond_init(&t->changed, NULL);
-    s->ticker = t;
-    if (pthread_create(&t->thread, NULL, watch, s) == 0)
-        return HARK_OK;
-    free(t);
-    s->ticker = NULL;
-    return HARK_ESYS;
-}
-
 void shop_stats_stop(shop *s)
 {
-    struct ticker *t = s->ticker;
-    if (!t)
-        return;
-    pthread_mutex_lock(&t->lock);
-    t->stop = true;
-    pthread_cond_signal(&t->changed);
-    pthread_mutex_unlock(&t->lock);
-    pthread_join(t->thread, NULL);
-    pthread_cond_destroy(&t->changed);
-    pthread_mutex_destroy(&t->lock);
-    free(t);
-    s->ticker = NULL;
+    if (s->ticks)
+        pthread_join(s->ticker, NULL); /* rest_end has told it */
+    s->ticks = false;
 }
 
 /* ---- routes ---- */
@@ -119,7 +70,9 @@ hark_err shop_stats_routes(shop *s, hark_errinfo *ei)
     hark_route(s->app, "GET", "/stats/stream", stream_stats, s, HARK_BLOCKING);
     hark_route(s->app, "POST", "/analytics/rebuild", rebuild, s, HARK_BLOCKING);
     if (!err)
-        err = start(s);
+        s->ticks = pthread_create(&s->ticker, NULL, watch, s) == 0;
+    if (!err && !s->ticks)
+        err = HARK_ESYS;
     return err ? hark_errinfo_set(ei, err, "GET /stats/stream cannot be served: %s",
                                   hark_err_text(err))
                : HARK_OK;

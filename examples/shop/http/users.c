@@ -1,8 +1,7 @@
-/* http/users.c: POST /users and GET /users/:id, and how a customer is made. */
+/* http/users.c: POST /users and GET /users/:id. */
 #include "../user.h"
 
 #include <stdio.h>
-#include <string.h>
 
 HARK_JSON_TABLE(wanted_user, user, HARK_JSON_CHARS(user, name, .required = true, .min_len = 1),
                 HARK_JSON_CHARS(user, email, .required = true, .min_len = 3));
@@ -10,18 +9,6 @@ HARK_JSON_TABLE(user_json, user, HARK_JSON_CHARS(user, id), HARK_JSON_CHARS(user
                 HARK_JSON_CHARS(user, email), HARK_JSON_TIME(user, created_at));
 
 /* ---- making one ---- */
-
-hark_err user_add(hark_tx *tx, user *u)
-{
-    hark_err err =
-        hark_tx_exec(tx, "INSERT INTO users(id, name, email, created_at) VALUES(?, ?, ?, ?)",
-                     HARK_ARGS(hark_text(u->id), hark_text(u->name), hark_text(u->email),
-                               hark_int(u->created_at)));
-    return err ? err
-               : hark_tx_publish_json(
-                     tx, HARK_OPTS(hark_event_spec, .type = "user:created", .subject = u->id),
-                     &user_json, u, NULL);
-}
 
 static hark_err add(hark_ctx *c, hark_tx *tx, void *ud)
 {
@@ -43,9 +30,13 @@ static hark_err post_user(hark_ctx *c, void *ud)
     hark_err err = hark_ctx_bind_optional(c, &wanted_user, u);
     if (err)
         return err;
-    if (!strchr(u->email, '@'))
-        return hark_ctx_fail_at(c, HARK_ESCHEMA, "$.email", "is \"%s\", expected name@host",
-                                u->email);
+    if (!text_is_plain(u->name))
+        return hark_ctx_fail_at(c, HARK_ESCHEMA, "$.name",
+                                "has a control character, expected letters");
+    if (!email_is_good(u->email))
+        return hark_ctx_fail_at(
+            c, HARK_ESCHEMA, "$.email",
+            "is \"%s\", expected name@host without spaces and control characters", u->email);
     shop_new_id(u->id, "usr-");
     u->created_at = hark_ctx_started_ns(c);
     return hark_ctx_transact(c, add, u, SHOP_TX);

@@ -51,6 +51,10 @@ async function once(method, path, body, headers) {
 export const get = (path, headers = {}) => once("GET", path, undefined, headers);
 export const put = (path, body = {}) => once("PUT", path, body, {});
 
+/** Is this what became of a request, or may the next try under the same key tell more? Not when nothing
+ * was heard, the shop failed (5xx: nothing was stored), or its first copy still runs. */
+export const isAnswer = (e) => e instanceof Problem && e.status < 500 && !(e.status === 409 && e.again);
+
 const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 const passing = (e) => e instanceof Unheard || e.status >= 502 || (e.status === 409 && e.again);
 

@@ -2,7 +2,7 @@
 // Idempotency-Key is made when the order is first sent and kept until the shop has answered, so that a
 // second click, a repeat after a broken connection or a reload meanwhile is the same order.
 
-import { newKey, post, Problem } from "./api.js";
+import { isAnswer, newKey, post } from "./api.js";
 import { $, el, money, number, say } from "./dom.js";
 
 const KEPT = "hark-shop-cart";
@@ -155,10 +155,11 @@ export class Cart {
         say($("place"), on ? "Placing …" : "Place the order");
     }
 
-    /** A refusal is an answer: the next try is another. Without an answer it stays the same one. */
+    /** A refusal is an answer: the next try is another. Without an answer, or while the first copy of the
+     * request still runs, it stays the same one. */
     #refused(e) {
         say($("cart-note"), "");
-        if (e instanceof Problem && e.status < 500) this.changed();
+        if (isAnswer(e)) this.changed();
         const rows = [...this.#lines.keys()].map((sku) => this.#rows.get(sku));
         let placed = false;
         for (const { field, detail } of e.faults ?? []) {
@@ -168,7 +169,7 @@ export class Cart {
             else continue;
             placed = true;
         }
-        if (!placed) say($("cart-problem"), e instanceof Problem ? e.message : `${e.message} Your cart is kept; try again.`);
+        if (!placed) say($("cart-problem"), isAnswer(e) ? e.message : `${e.message} Your cart is kept; try again.`);
         this.products.refresh(); // a price may be another by now
     }
 }

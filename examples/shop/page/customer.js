@@ -1,14 +1,14 @@
 // Who orders: an id that is typed, or the one of a customer who has just been made. No passwords: it is
 // an example.
 
-import { get, newKey, post } from "./api.js";
+import { get, isAnswer, newKey, post } from "./api.js";
 import { $, number, say } from "./dom.js";
 
 const KEPT = "hark-shop-customer";
 const FIRST = "user123"; // the shop begins with this one
 
 export class Customer {
-    #newcomer = newKey();
+    #newcomer = newKey(); // the key of the try at hand, until it has an answer
 
     constructor(onChange) {
         this.onChange = onChange;
@@ -54,17 +54,24 @@ export class Customer {
 
     async #register() {
         for (const field of ["name", "email", "newcomer"]) say($(`${field}-problem`), "");
+        const key = this.#newcomer;
         try {
-            const user = await post("/users", { name: $("name").value.trim(), email: $("email").value.trim() }, this.#newcomer);
+            const user = await post("/users", { name: $("name").value.trim(), email: $("email").value.trim() }, key);
+            this.#answered(key);
             $("newcomer-form").reset();
             $("newcomer").open = false;
             this.#become(user.id);
             $("customer").focus();
         } catch (e) {
+            if (isAnswer(e)) this.#answered(key);
             const faults = (e.faults ?? []).filter(({ field }) => field === "name" || field === "email");
             for (const { field, detail } of faults) say($(`${field}-problem`), detail);
-            if (!faults.length) say($("newcomer-problem"), e.message);
+            if (!faults.length) say($("newcomer-problem"), isAnswer(e) ? e.message : `${e.message} Try again: you become a customer once.`);
         }
-        this.#newcomer = newKey();
+    }
+
+    /** The next try is another one; without an answer it is the same, lest it makes a second customer. */
+    #answered(key) {
+        if (this.#newcomer === key) this.#newcomer = newKey();
     }
 }

@@ -1,12 +1,15 @@
-// Dead letters: what consumers gave up on, and sending it to them once more.
+// Dead letters: what consumers gave up on, and sending it to them once more. The list is read page by
+// page; what is being redriven is left out, and of many the newest are shown.
 
 import { get, newKey, post } from "./api.js";
 import { $, el, say, time } from "./dom.js";
 
 const SHOWN = 50;
+const PAGE = 100;
 
 export class Letters {
     #count = -1;
+    #reading = 0;
 
     /** Reads the list when the figures say that there are more or fewer. */
     count(n) {
@@ -16,17 +19,22 @@ export class Letters {
     }
 
     async refresh() {
+        const mine = ++this.#reading;
+        let dead = [];
         try {
-            const { dead_letters } = await get("/dead-letters");
-            const dead = dead_letters.filter((l) => !l.redriven);
-            this.#show(dead);
+            for (let after = ""; after !== undefined && mine === this.#reading;) {
+                const { dead_letters, next } = await get(`/dead-letters?limit=${PAGE}${after && `&after=${after}`}`);
+                dead = [...dead, ...dead_letters.filter((l) => !l.redriven)].slice(-SHOWN);
+                after = next;
+            }
+            if (mine === this.#reading) this.#show(dead.reverse());
         } catch {
             this.#count = -1; // with the next figures
         }
     }
 
     #show(letters) {
-        $("letters").replaceChildren(...letters.slice(0, SHOWN).map((l) => this.#line(l)));
+        $("letters").replaceChildren(...letters.map((l) => this.#line(l)));
         $("letters-empty").hidden = letters.length > 0;
     }
 

@@ -14,6 +14,7 @@ typedef struct state {
     char **origins;
     size_t n;
     bool everybody; /* "*": the same headers for all */
+    bool null;      /* "null", which the page of anybody can be: a frame of it in a sandbox */
     bool (*allow)(hark_ctx *c, const char *origin, void *ud);
     void *ud;
     char *methods, *headers, *expose; /* NULL: not said */
@@ -63,9 +64,8 @@ static void on_reply(hark_ctx *c, int status, void *ud)
     (void)status;
     if (hk_out_find(c, ALLOW_ORIGIN))
         return;
-    if (!a->of->everybody) /* also on replies to others: a cache may give them to this one */
-        hk_out_vary(c, "Origin");
-    if (!a->origin)
+    /* Vary also on replies to others: a cache may give them to this one. */
+    if ((!a->of->everybody && hk_out_vary(c, "Origin")) || !a->origin)
         return;
     allow(c, a);
     if (a->of->expose)
@@ -83,9 +83,9 @@ static const char *wanted_headers(const hark_ctx *c)
 static hark_err preflight(hark_ctx *c, const asked *a)
 {
     const state *s = a->of;
-    hk_out_vary(c, "Origin");
-    hk_out_vary(c, "Access-Control-Request-Method");
-    hk_out_vary(c, "Access-Control-Request-Headers");
+    if (hk_out_vary(c, "Origin") || hk_out_vary(c, "Access-Control-Request-Method") ||
+        hk_out_vary(c, "Access-Control-Request-Headers"))
+        return HARK_ENOMEM;
     if (a->origin) {
         const char *headers = s->headers ? s->headers : wanted_headers(c);
         allow(c, a);
@@ -123,6 +123,21 @@ static hark_err no_memory(hark_errinfo *ei)
     return hk_fail(ei, HARK_ENOMEM, "hark_cors: out of memory");
 }
 
+static hark_err check_origin(const char *origin, hark_errinfo *ei)
+{
+    if (!hk_origin_pattern_ok(origin))
+        return hk_fail(ei, HARK_EINVAL,
+                       "hark_cors: '%.80s' is no origin; write it like https://shop.example, in "
+                       "lower case and without a path",
+                       origin);
+    if (hk_origin_usual_port(origin))
+        return hk_fail(ei, HARK_EINVAL,
+                       "hark_cors: '%.80s' would never match: browsers leave out the port that its "
+                       "scheme has anyway; leave it out, too",
+                       origin);
+    return HARK_OK;
+}
+
 static hark_err take_origins(state *s, const char *const *list, hark_errinfo *ei)
 {
     size_t n = 0;
@@ -132,12 +147,11 @@ static hark_err take_origins(state *s, const char *const *list, hark_errinfo *ei
     if (!s->origins)
         return no_memory(ei);
     for (size_t i = 0; i < n; i++) {
-        if (!hk_origin_pattern_ok(list[i]))
-            return hk_fail(ei, HARK_EINVAL,
-                           "hark_cors: '%.80s' is no origin; write it like https://shop.example, "
-                           "in lower case and without a path",
-                           list[i]);
+        hark_err err = check_origin(list[i], ei);
+        if (err)
+            return err;
         s->everybody = s->everybody || strcmp(list[i], "*") == 0;
+        s->null = s->null || strcmp(list[i], "null") == 0;
         s->origins[i] = strdup(list[i]);
         if (!s->origins[i])
             return no_memory(ei);
@@ -164,10 +178,11 @@ static hark_err take_rest(state *s, const hark_cors_opts *o, hark_errinfo *ei)
     s->allow = o->allow;
     s->ud = o->ud;
     s->credentials = o->credentials != 0;
-    if (s->everybody && s->credentials)
-        return hk_fail(ei, HARK_EINVAL,
-                       "hark_cors: credentials for every origin (\"*\") would open the app to any "
-                       "page; name the origins, or give `allow`");
+    if ((s->everybody || s->null) && s->credentials)
+        return hk_fail(
+            ei, HARK_EINVAL,
+            "hark_cors: credentials for every origin (\"*\") or \"null\", which any page "
+            "can be, would open the app to any page; name the origins, or give `allow`");
     if (o->max_age < -1)
         return hk_fail(ei, HARK_EINVAL,
                        "hark_cors: max_age is %lld; seconds, 0, or -1 = not at all",
@@ -182,22 +197,18 @@ static hark_err take_rest(state *s, const hark_cors_opts *o, hark_errinfo *ei)
     return err ? err : take_names(&s->expose, o->expose, "expose", s->credentials, ei);
 }
 
-hark_middleware hark_cors(const hark_cors_opts *opts)
+static hark_err take(void *to, const void *opts, hark_errinfo *ei)
 {
     static const char *const anybody[] = {"*", NULL}, *const nobody[] = {NULL};
-    hark_cors_opts o;
-    hark_middleware mw = {.fn = run, .free_ud = state_free};
-    hark_errinfo ei = {0};
-    mw.err = hk_opts_take(opts, &o, sizeof o, "hark_cors_opts", &ei);
-    state *s = mw.err ? NULL : calloc(1, sizeof *s);
-    mw.ud = s;
-    if (s) {
-        mw.err = take_origins(s, o.origins ? o.origins : o.allow ? nobody : anybody, &ei);
-        if (!mw.err)
-            mw.err = take_rest(s, &o, &ei);
-    } else if (!mw.err) {
-        mw.err = no_memory(&ei);
-    }
-    (void)snprintf(mw.text, sizeof mw.text, "%.199s", ei.text);
-    return mw;
+    const hark_cors_opts *o = opts;
+    hark_err err = take_origins(to, o->origins ? o->origins : o->allow ? nobody : anybody, ei);
+    return err ? err : take_rest(to, o, ei);
+}
+
+hark_middleware hark_cors(const hark_cors_opts *opts)
+{
+    static const hk_maker maker = {
+        "hark_cors", sizeof(hark_cors_opts), sizeof(state), run, state_free, take};
+    hark_cors_opts room;
+    return hk_make(&maker, opts, &room);
 }

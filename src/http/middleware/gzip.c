@@ -49,15 +49,25 @@ static bool compressible(const char *type)
            ends(type, len, "+xml"); /* SVG among them */
 }
 
+/* Something is said of these very bytes: what they are the code of, a digest, places in them. */
+static bool bound(const hark_ctx *c)
+{
+    static const char *const names[] = {"Content-Encoding", "Content-Range", "Content-Digest",
+                                        "Repr-Digest",      "Digest",        "Content-MD5"};
+    for (size_t i = 0; i < HK_COUNTOF(names); i++)
+        if (hk_out_find(c, names[i]))
+            return true;
+    return hk_out_says(c, "Accept-Ranges", "bytes");
+}
+
 /* A reply of which there could be a compressed form: files and streams have no body here. */
 static bool eligible(const hark_ctx *c)
 {
     const char *own_type = hk_out_find(c, "Content-Type");
     int status = c->reply.status;
     return c->reply.body && status != 204 && status != 205 && status != 206 && status != 304 &&
-           compressible(own_type ? own_type : c->reply.content_type) &&
-           !hk_out_find(c, "Content-Encoding") && !hk_out_find(c, "Content-Range") &&
-           !hk_out_find(c, "Content-Digest") && !hk_out_says(c, "Cache-Control", "no-transform");
+           compressible(own_type ? own_type : c->reply.content_type) && !bound(c) &&
+           !hk_out_says(c, "Cache-Control", "no-transform");
 }
 
 static bool wanted(const hark_ctx *c)
@@ -157,13 +167,10 @@ static void on_reply(hark_ctx *c, int status, void *ud)
     const state *s = ud;
     hk_reply *r = &c->reply;
     size_t len;
-    if (status == 304) {
-        hk_out_vary(c, "Accept-Encoding");
+    if (status == 304 && !hk_out_vary(c, "Accept-Encoding"))
         tag_as_asked(c);
-    }
-    if (!eligible(c))
+    if (!eligible(c) || hk_out_vary(c, "Accept-Encoding"))
         return;
-    hk_out_vary(c, "Accept-Encoding");
     if (r->len < s->min_bytes || r->len > s->max_bytes || !wanted(c))
         return;
     void *body = compressed(r->body, r->len, s->level, &len);
@@ -181,8 +188,10 @@ static hark_err run(hark_ctx *c, void *ud)
 
 /* ---- making one ---- */
 
-static hark_err take(state *s, const hark_gzip_opts *o, hark_errinfo *ei)
+static hark_err take(void *to, const void *opts, hark_errinfo *ei)
 {
+    state *s = to;
+    const hark_gzip_opts *o = opts;
     s->min_bytes = o->min_bytes ? o->min_bytes : MIN_BYTES;
     s->max_bytes = o->max_bytes ? o->max_bytes : MAX_BYTES;
     s->level = o->level ? (int)o->level : Z_BEST_SPEED;
@@ -199,16 +208,8 @@ static hark_err take(state *s, const hark_gzip_opts *o, hark_errinfo *ei)
 
 hark_middleware hark_gzip(const hark_gzip_opts *opts)
 {
-    hark_gzip_opts o;
-    hark_middleware mw = {.fn = run, .free_ud = state_free};
-    hark_errinfo ei = {0};
-    mw.err = hk_opts_take(opts, &o, sizeof o, "hark_gzip_opts", &ei);
-    state *s = mw.err ? NULL : calloc(1, sizeof *s);
-    mw.ud = s;
-    if (s)
-        mw.err = take(s, &o, &ei);
-    else if (!mw.err)
-        mw.err = hk_fail(&ei, HARK_ENOMEM, "hark_gzip: out of memory");
-    (void)snprintf(mw.text, sizeof mw.text, "%.199s", ei.text);
-    return mw;
+    static const hk_maker maker = {
+        "hark_gzip", sizeof(hark_gzip_opts), sizeof(state), run, state_free, take};
+    hark_gzip_opts room;
+    return hk_make(&maker, opts, &room);
 }

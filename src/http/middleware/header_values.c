@@ -120,7 +120,7 @@ static bool port_ok(const char *s)
     size_t n = 0;
     while (digit(s[n]))
         n++;
-    return n >= 1 && n <= 5 && !s[n];
+    return n >= 1 && n <= 5 && s[0] != '0' && !s[n];
 }
 
 static bool host_ok(const char *s)
@@ -149,6 +149,13 @@ bool hk_origin_pattern_ok(const char *pattern)
         return false;
     const char *host = pattern + scheme + 3;
     return host_ok(strncmp(host, "*.", 2) == 0 ? host + 2 : host);
+}
+
+bool hk_origin_usual_port(const char *pattern)
+{
+    const char *port = strrchr(pattern, ':');
+    return port && ((strncmp(pattern, "http://", 7) == 0 && strcmp(port, ":80") == 0) ||
+                    (strncmp(pattern, "https://", 8) == 0 && strcmp(port, ":443") == 0));
 }
 
 bool hk_origin_covers(const char *pattern, const char *origin)

@@ -22,6 +22,8 @@ bool hk_codings_want_gzip(const hk_codings *a);
 
 /* "https://shop.example:8443", the same with "*." before the host for one label, "null", "*". */
 bool hk_origin_pattern_ok(const char *pattern);
+/* It ends in the port that its scheme has anyway, which no browser sends. */
+bool hk_origin_usual_port(const char *pattern);
 bool hk_origin_covers(const char *pattern, const char *origin);
 
 /* Names between commas, at least one. */

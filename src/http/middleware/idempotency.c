@@ -4,6 +4,7 @@
  * that does nothing else (idempotency_reply.c). The key is left before the reply goes out, so that
  * whoever has read it may repeat at once. */
 #include "http/middleware/idempotency_i.h"
+#include "http/middleware/shared_i.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -40,8 +41,8 @@ static char *scope(hark_ctx *c, const char *key)
     hk_sip_init(&s, public_key);
     add_text(&s, hark_ctx_path(c));
     add_text(&s, hark_ctx_header(c, "Authorization"));
-    if (hark_key_auth_user(c)) /* whose key may have come in another header */
-        add_text(&s, hark_key_auth_user(c));
+    if (hk_key_auth_digest(c)) /* the key may have come in another header, or in the query */
+        hk_sip_add(&s, hk_key_auth_digest(c), HK_KEY_DIGEST);
     hk_sip_end(&s, out);
     for (size_t i = 0; i < sizeof out; i++)
         (void)snprintf(hex + 2 * i, 3, "%02x", out[i]);
@@ -123,10 +124,11 @@ static hark_err run(hark_ctx *c, void *ud)
 {
     hk_idempotency *s = ud;
     const char *key = hark_ctx_header(c, s->header);
-    if (c->keyed || (c->method_id != HK_POST && c->method_id != HK_PATCH))
+    bool adds = c->method_id == HK_POST || c->method_id == HK_PATCH;
+    if (c->keyed || (!adds && c->method_id != HK_PUT))
         return hark_ctx_next(c);
     c->whole = true;
-    if (!key && s->required)
+    if (!key && s->required && adds)
         return hark_ctx_fail(c, HARK_EINVAL, "%s %s needs a header %s", hark_ctx_method(c),
                              hark_ctx_route(c), s->header);
     if (!key)

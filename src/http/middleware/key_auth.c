@@ -8,12 +8,17 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { DIGEST = 16, NAME_MAX_LEN = 63, REALM_MAX = 100 };
+enum { DIGEST = HK_KEY_DIGEST, NAME_MAX_LEN = 63, REALM_MAX = 100 };
 
 typedef struct known {
     uint8_t digest[DIGEST];
     char *user;
 } known;
+
+typedef struct passed { /* kept with the request */
+    const char *user;
+    uint8_t digest[DIGEST]; /* of the key, without a secret: the same after a restart */
+} passed;
 
 typedef struct state {
     uint8_t secret[16];
@@ -22,12 +27,13 @@ typedef struct state {
     hark_err (*check)(hark_ctx *c, const char *key, const char **ret_user, void *ud);
     void *ud;
     char header[NAME_MAX_LEN + 1], scheme[NAME_MAX_LEN + 1];
+    bool own_header;              /* not Authorization */
     char query[NAME_MAX_LEN + 1]; /* "": not there */
     char challenge[3 * REALM_MAX];
     hk_skip skip;
 } state;
 
-static const char user_key; /* its address names the user among the values of a request */
+static const char passed_key; /* its address names what has passed among the values of a request */
 
 static void state_free(void *ud)
 {
@@ -43,10 +49,10 @@ static void state_free(void *ud)
 
 /* ---- whose key it is ---- */
 
-static void digest(const state *s, const char *key, uint8_t ret[DIGEST])
+static void digest(const uint8_t secret[16], const char *key, uint8_t ret[DIGEST])
 {
     hk_sip sip;
-    hk_sip_init(&sip, s->secret);
+    hk_sip_init(&sip, secret);
     hk_sip_add(&sip, key, strlen(key));
     hk_sip_end(&sip, ret);
 }
@@ -64,7 +70,7 @@ static const char *user_of(const state *s, const char *key)
 {
     uint8_t mine[DIGEST];
     const char *user = NULL;
-    digest(s, key, mine);
+    digest(s->secret, key, mine);
     for (size_t i = 0; i < s->n; i++)
         if (same(mine, s->keys[i].digest))
             user = s->keys[i].user;
@@ -73,21 +79,47 @@ static const char *user_of(const state *s, const char *key)
 
 /* ---- a request ---- */
 
+static size_t keys_in_query(const state *s, const hark_ctx *c)
+{
+    return s->query[0] ? hk_query_count(c, s->query) : 0;
+}
+
 /* One key from one place: two parsers could otherwise see two. */
 static hk_credentials find_key(const state *s, hark_ctx *c, const char **ret_key)
 {
     const char *value = hark_ctx_header(c, s->header);
-    const char *query = s->query[0] ? hark_ctx_query(c, s->query) : NULL;
+    size_t in_query = keys_in_query(s, c);
     hk_credentials found = HK_CRED_NONE;
-    if (hk_ctx_headers(c, s->header) > 1)
+    if (hk_ctx_headers(c, s->header) > 1 || in_query > 1)
         return HK_CRED_MALFORMED;
     if (value)
         found = hk_credentials_read(value, s->scheme, ret_key);
-    if (!query)
+    if (!in_query)
         return found;
-    *ret_key = query;
-    (void)hark_ctx_set_header(c, "Cache-Control", "private"); /* RFC 6750 section 2.3 */
-    return found == HK_CRED_NONE && hk_key_ok(query) ? HK_CRED_KEY : HK_CRED_MALFORMED;
+    *ret_key = hark_ctx_query(c, s->query);
+    return found == HK_CRED_NONE && *ret_key && hk_key_ok(*ret_key) ? HK_CRED_KEY
+                                                                    : HK_CRED_MALFORMED;
+}
+
+/* What caches must know of the reply, whatever the handler has said. Of Authorization they know
+ * (RFC 9111 section 3.5); for the query it is RFC 6750 section 2.3. */
+static hark_err tell_caches(const state *s, hark_ctx *c)
+{
+    hark_err err = s->own_header ? hk_out_vary(c, s->header) : HARK_OK;
+    if (err || !keys_in_query(s, c) || hk_out_says(c, "Cache-Control", "no-store"))
+        return err;
+    bool checked = hk_out_says(c, "Cache-Control", "no-cache");
+    return hark_ctx_set_header(c, "Cache-Control", checked ? "private, no-cache" : "private");
+}
+
+/* A reply that they might give to others does not go out. */
+static void on_reply(hark_ctx *c, int status, void *ud)
+{
+    (void)status;
+    if (!tell_caches(ud, c))
+        return;
+    c->out_headers = NULL;
+    hk_problem_bare(c);
 }
 
 static void challenge(const state *s, hark_ctx *c, const char *error)
@@ -110,6 +142,20 @@ static hark_err malformed(const state *s, hark_ctx *c)
                          s->header);
 }
 
+/* One that stands behind another adds to what that one has let pass. */
+static hark_err keep(hark_ctx *c, const char *key, const char *user)
+{
+    static const uint8_t public_key[16] = "hark key auth v1";
+    const uint8_t *before = hk_key_auth_digest(c);
+    passed *p = hk_arena_alloc(&c->arena, sizeof *p);
+    char *copy = p ? hk_arena_copy(&c->arena, user, strlen(user)) : NULL;
+    if (!copy)
+        return HARK_ENOMEM;
+    p->user = copy;
+    digest(before ? before : public_key, key, p->digest);
+    return hark_ctx_set(c, &passed_key, p);
+}
+
 static hark_err judge(const state *s, hark_ctx *c, const char *key)
 {
     const char *user = user_of(s, key);
@@ -124,16 +170,17 @@ static hark_err judge(const state *s, hark_ctx *c, const char *key)
     }
     if (err)
         return err;
-    char *kept = hark_ctx_printf(c, "%s", user);
-    return kept ? hark_ctx_set(c, &user_key, kept) : HARK_ENOMEM;
+    return keep(c, key, user);
 }
 
 static hark_err run(hark_ctx *c, void *ud)
 {
-    const state *s = ud;
+    state *s = ud;
     const char *key = NULL;
     if (hk_skip_covers(&s->skip, c))
         return hark_ctx_next(c);
+    if (hark_ctx_on_reply(c, on_reply, s))
+        return HARK_ENOMEM;
     hk_credentials found = find_key(s, c, &key);
     if (found == HK_CRED_NONE)
         return without(s, c);
@@ -145,7 +192,14 @@ static hark_err run(hark_ctx *c, void *ud)
 
 const char *hark_key_auth_user(const hark_ctx *c)
 {
-    return hark_ctx_get(c, &user_key);
+    const passed *p = hark_ctx_get(c, &passed_key);
+    return p ? p->user : NULL;
+}
+
+const uint8_t *hk_key_auth_digest(const hark_ctx *c)
+{
+    const passed *p = hark_ctx_get(c, &passed_key);
+    return p ? p->digest : NULL;
 }
 
 /* ---- making one ---- */
@@ -169,7 +223,7 @@ static hark_err take_keys(state *s, const hark_auth_key *keys, hark_errinfo *ei)
                            "hark_key_auth: key %zu of the list is not 1 to %d visible ASCII "
                            "characters",
                            i + 1, HK_KEY_MAX);
-        digest(s, keys[i].key, s->keys[i].digest);
+        digest(s->secret, keys[i].key, s->keys[i].digest);
         s->keys[i].user = strdup(keys[i].user ? keys[i].user : "");
         if (!s->keys[i].user)
             return no_memory(ei);
@@ -205,11 +259,14 @@ static hark_err take_challenge(state *s, const char *realm, hark_errinfo *ei)
     return HARK_OK;
 }
 
-static hark_err take(state *s, const hark_key_auth_opts *o, hark_errinfo *ei)
+static hark_err take(void *to, const void *opts, hark_errinfo *ei)
 {
+    state *s = to;
+    const hark_key_auth_opts *o = opts;
     const char *header = o->header ? o->header : "Authorization";
-    const char *usual = strcasecmp(header, "Authorization") == 0 ? "Bearer" : "";
+    hk_random(s->secret, sizeof s->secret);
     hark_err err = take_keys(s, o->keys, ei);
+    s->own_header = strcasecmp(header, "Authorization") != 0;
     s->check = o->check;
     s->ud = o->ud;
     if (!err && s->n == 0 && !s->check)
@@ -220,7 +277,11 @@ static hark_err take(state *s, const hark_key_auth_opts *o, hark_errinfo *ei)
     if (!err)
         err = take_name(s->header, header, "header", ei);
     if (!err)
-        err = take_name(s->scheme, o->scheme ? o->scheme : usual, "scheme", ei);
+        err = take_name(s->scheme,
+                        o->scheme       ? o->scheme
+                        : s->own_header ? ""
+                                        : "Bearer",
+                        "scheme", ei);
     if (!err)
         err = take_name(s->query, o->query ? o->query : "", "query", ei);
     if (!err)
@@ -232,18 +293,8 @@ static hark_err take(state *s, const hark_key_auth_opts *o, hark_errinfo *ei)
 
 hark_middleware hark_key_auth(const hark_key_auth_opts *opts)
 {
-    hark_key_auth_opts o;
-    hark_middleware mw = {.fn = run, .free_ud = state_free};
-    hark_errinfo ei = {0};
-    mw.err = hk_opts_take(opts, &o, sizeof o, "hark_key_auth_opts", &ei);
-    state *s = mw.err ? NULL : calloc(1, sizeof *s);
-    mw.ud = s;
-    if (s) {
-        hk_random(s->secret, sizeof s->secret);
-        mw.err = take(s, &o, &ei);
-    } else if (!mw.err) {
-        mw.err = no_memory(&ei);
-    }
-    (void)snprintf(mw.text, sizeof mw.text, "%.199s", ei.text);
-    return mw;
+    static const hk_maker maker = {
+        "hark_key_auth", sizeof(hark_key_auth_opts), sizeof(state), run, state_free, take};
+    hark_key_auth_opts room;
+    return hk_make(&maker, opts, &room);
 }

@@ -34,8 +34,9 @@ bool hk_out_says(const hark_ctx *c, const char *name, const char *word)
     return false;
 }
 
-void hk_out_vary(hark_ctx *c, const char *name)
+hark_err hk_out_vary(hark_ctx *c, const char *name)
 {
-    if (!hk_out_says(c, "Vary", name) && !hk_out_says(c, "Vary", "*"))
-        (void)hark_ctx_add_header(c, "Vary", name);
+    if (hk_out_says(c, "Vary", name) || hk_out_says(c, "Vary", "*"))
+        return HARK_OK;
+    return hark_ctx_add_header(c, "Vary", name);
 }

@@ -25,9 +25,7 @@ hk_rate_verdict hk_rate_take(const hk_rate_rule *r, int64_t *full_at_ns, int64_t
         return (hk_rate_verdict){false, 0, lacks - (most - r->step_ns), lacks};
     lacks += r->step_ns;
     *full_at_ns = now_ns + lacks;
-    int64_t left = (most - lacks) / r->step_ns;
-    int64_t wait = left ? 0 : lacks - (most - r->step_ns);
-    return (hk_rate_verdict){true, left, wait, lacks};
+    return (hk_rate_verdict){true, (most - lacks) / r->step_ns, 0, lacks};
 }
 
 hk_rate_slot *hk_rate_find(hk_rate_slot *set, const uint64_t id[2], int64_t now_ns)

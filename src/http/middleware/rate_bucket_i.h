@@ -22,7 +22,7 @@ bool hk_rate_rule_make(int64_t rate, int64_t per_ms, int64_t burst, hk_rate_rule
 typedef struct hk_rate_verdict {
     bool allowed;
     int64_t left;    /* further requests at once */
-    int64_t wait_ns; /* until one is allowed; 0 = now */
+    int64_t wait_ns; /* of one refused: until one is allowed */
     int64_t full_ns; /* until the bucket is full */
 } hk_rate_verdict;
 

@@ -67,7 +67,7 @@ static bool client_of(const state *s, hark_ctx *c, uint64_t ret[2])
     return true;
 }
 
-static hk_rate_verdict take(state *s, const uint64_t id[2])
+static hk_rate_verdict count(state *s, const uint64_t id[2])
 {
     size_t set = (size_t)id[0] & (s->n_sets - 1);
     pthread_mutex_t *mutex = &s->locks[set % LOCKS].mutex;
@@ -124,7 +124,7 @@ static hark_err run(hark_ctx *c, void *ud)
     uint64_t id[2];
     if (hk_skip_covers(&s->skip, c) || !client_of(s, c, id))
         return hark_ctx_next(c);
-    hk_rate_verdict v = take(s, id);
+    hk_rate_verdict v = count(s, id);
     hark_err err = s->no_headers ? HARK_OK : tell(s, c, v);
     if (err)
         return err;
@@ -170,8 +170,13 @@ static hark_err take_table(state *s, size_t clients, hark_errinfo *ei)
     return s->slots ? HARK_OK : hk_fail(ei, HARK_ENOMEM, "hark_rate_limit: out of memory");
 }
 
-static hark_err take_all(state *s, const hark_rate_limit_opts *o, hark_errinfo *ei)
+static hark_err take(void *to, const void *opts, hark_errinfo *ei)
 {
+    state *s = to;
+    const hark_rate_limit_opts *o = opts;
+    for (size_t i = 0; i < LOCKS; i++)
+        pthread_mutex_init(&s->locks[i].mutex, NULL);
+    hk_random(s->secret, sizeof s->secret);
     s->key = o->key;
     s->ud = o->ud;
     s->no_headers = o->no_headers != 0;
@@ -187,20 +192,8 @@ static hark_err take_all(state *s, const hark_rate_limit_opts *o, hark_errinfo *
 
 hark_middleware hark_rate_limit(const hark_rate_limit_opts *opts)
 {
-    hark_rate_limit_opts o;
-    hark_middleware mw = {.fn = run, .free_ud = state_free};
-    hark_errinfo ei = {0};
-    mw.err = hk_opts_take(opts, &o, sizeof o, "hark_rate_limit_opts", &ei);
-    state *s = mw.err ? NULL : hk_zalloc_lines(sizeof *s);
-    mw.ud = s;
-    if (s) {
-        hk_random(s->secret, sizeof s->secret);
-        for (size_t i = 0; i < LOCKS; i++)
-            pthread_mutex_init(&s->locks[i].mutex, NULL);
-        mw.err = take_all(s, &o, &ei);
-    } else if (!mw.err) {
-        mw.err = hk_fail(&ei, HARK_ENOMEM, "hark_rate_limit: out of memory");
-    }
-    (void)snprintf(mw.text, sizeof mw.text, "%.199s", ei.text);
-    return mw;
+    static const hk_maker maker = {
+        "hark_rate_limit", sizeof(hark_rate_limit_opts), sizeof(state), run, state_free, take};
+    hark_rate_limit_opts room;
+    return hk_make(&maker, opts, &room);
 }

@@ -56,8 +56,8 @@ static hark_err run(hark_ctx *c, void *ud)
 
 /* ---- making one ---- */
 
-static hark_err take(state *s, size_t i, const char *name, const char *given, const char *usual,
-                     hark_errinfo *ei)
+static hark_err take_value(state *s, size_t i, const char *name, const char *given,
+                           const char *usual, hark_errinfo *ei)
 {
     const char *value = given ? given : usual;
     s->names[i] = name;
@@ -82,8 +82,10 @@ static hark_err take_hsts(state *s, const hark_secure_headers_opts *o, hark_erri
     return HARK_OK;
 }
 
-static hark_err take_all(state *s, const hark_secure_headers_opts *o, hark_errinfo *ei)
+static hark_err take(void *to, const void *opts, hark_errinfo *ei)
 {
+    state *s = to;
+    const hark_secure_headers_opts *o = opts;
     const char *csp =
         o->csp_report_only ? "Content-Security-Policy-Report-Only" : "Content-Security-Policy";
     const struct {
@@ -99,22 +101,18 @@ static hark_err take_all(state *s, const hark_secure_headers_opts *o, hark_errin
     };
     hark_err err = take_hsts(s, o, ei);
     for (size_t i = 0; i < HEADERS && !err; i++)
-        err = take(s, i, all[i].name, all[i].given, all[i].usual, ei);
+        err = take_value(s, i, all[i].name, all[i].given, all[i].usual, ei);
     return err;
 }
 
 hark_middleware hark_secure_headers(const hark_secure_headers_opts *opts)
 {
-    hark_secure_headers_opts o;
-    hark_middleware mw = {.fn = run, .free_ud = state_free};
-    hark_errinfo ei = {0};
-    mw.err = hk_opts_take(opts, &o, sizeof o, "hark_secure_headers_opts", &ei);
-    state *s = mw.err ? NULL : calloc(1, sizeof *s);
-    mw.ud = s;
-    if (s)
-        mw.err = take_all(s, &o, &ei);
-    else if (!mw.err)
-        mw.err = hk_fail(&ei, HARK_ENOMEM, "hark_secure_headers: out of memory");
-    (void)snprintf(mw.text, sizeof mw.text, "%.199s", ei.text);
-    return mw;
+    static const hk_maker maker = {"hark_secure_headers",
+                                   sizeof(hark_secure_headers_opts),
+                                   sizeof(state),
+                                   run,
+                                   state_free,
+                                   take};
+    hark_secure_headers_opts room;
+    return hk_make(&maker, opts, &room);
 }

@@ -1,5 +1,5 @@
 /* What static_files says about a file: date, type, and which part of it was asked for. */
-#include "base/base.h"
+#include "http/http_i.h"
 #include "http/middleware/static_files_i.h"
 
 #include <stdio.h>
