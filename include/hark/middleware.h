@@ -114,20 +114,22 @@ typedef struct hark_idempotency_opts {
     size_t size;
     const char *header; /* default "Idempotency-Key" */
     int64_t keep_ms;    /* how long replies are kept; default 24 h */
-    int64_t required;   /* not 0: POST and PATCH without a key get 400 */
+    int64_t required;   /* not 0: POST and PATCH (not PUT) without a key get 400 */
     size_t max_bytes;   /* of a reply; a larger one is an error; default 1 MiB */
 } hark_idempotency_opts;
 
-/* Makes POST and PATCH requests that carry a key (1 to 255 printable characters) safe to repeat.
- * The reply to the first one is stored, by hark_ctx_transact in the same commit as its rows and
- * events, else before it is sent; a repeat of method, path and key by the same Authorization gets
- * the same status, headers and bytes with "Idempotent-Replay: true". Another body, content type or
- * query under the same key gets 422, a request whose first one still runs 409 (a crash frees it).
+/* Makes POST, PATCH and PUT requests that carry a key (1 to 255 printable characters) safe to
+ * repeat. The reply to the first one is stored, by hark_ctx_transact in the same commit as its rows
+ * and events, else before it is sent; a repeat of method, path and key by the same client gets the
+ * same status, headers and bytes with "Idempotent-Replay: true". Another body, content type or query
+ * under the same key gets 422, a request whose first one still runs 409 (a crash frees it).
  * Not stored is a reply of 500 or more, one of 400 or more with Retry-After, and what middleware
  * behind this one answers in the handler's place; files cannot be, which is an error. A handler
  * that publishes with a key outside of hark_ctx_transact gets an error that names the route. Needs
- * a bus with transactions: hark_app_use refuses others. Clients that are told apart by something
- * else than Authorization (a cookie) share keys: make these of many random characters.
+ * a bus with transactions: hark_app_use refuses others. Clients are told apart by Authorization and
+ * by the key that a hark_key_auth in front of this one has let pass, whatever header it came in;
+ * those that only something else tells apart (a cookie) share keys: make these of many random
+ * characters.
  * Ownership: copies the options.
  * Threads: any.
  * Blocks: no.
@@ -155,15 +157,17 @@ HARK_API hark_middleware hark_wait(const hark_wait_opts *opts);
 typedef struct hark_cors_opts {
     size_t size;
     const char *const *origins; /* whom to admit, NULL-ended: "https://shop.example" (with "*."
-                                   before the host: any one label there), "null", or "*" for
-                                   everybody; default "*", nobody when `allow` is given */
+                                   before the host: any one label there; without the port that
+                                   the scheme has anyway), "null", or "*" for everybody; default
+                                   "*", nobody when `allow` is given */
     bool (*allow)(hark_ctx *c, const char *origin, void *ud); /* and whom this admits; must not
                                                                  block */
     void *ud;
     const char *methods; /* "GET, PUT"; default "GET, HEAD, PUT, PATCH, POST, DELETE" */
     const char *headers; /* of requests: "Content-Type, X-Mine"; default: those asked for */
     const char *expose;  /* of replies, for scripts to read: "Hark-Seq, Location"; default none */
-    int64_t credentials; /* not 0: with cookies and Authorization; not together with "*" */
+    int64_t credentials; /* not 0: with cookies and Authorization; not together with "*" or
+                            "null", which any page can be */
     int64_t max_age;     /* seconds that browsers keep the answer; 0: theirs, -1: not at all */
 } hark_cors_opts;
 
@@ -172,7 +176,8 @@ typedef struct hark_cors_opts {
  * every path: so use it on the app, not on a group, and before hark_key_auth and whatever else
  * refuses requests. An origin that is not admitted gets no such headers, and its request goes on:
  * to keep requests out is not what CORS does. A reply whose handler has set
- * Access-Control-Allow-Origin is left alone.
+ * Access-Control-Allow-Origin is left alone. Requests that are refused before there is a route to
+ * speak of (400, 413 and the like) and the reply of hark_timeout go out without any of it.
  * Ownership: copies the options.
  * Threads: any; `allow` is called on loops and workers.
  * Blocks: no.
@@ -196,7 +201,9 @@ typedef struct hark_secure_headers_opts {
 
 /* Sets headers that make browsers careful, on every reply from here inwards, problem documents and
  * 404 too; one that the reply has already stands. Strict-Transport-Security goes out only when the
- * proxy in front says "X-Forwarded-Proto: https" (RFC 6797 section 7.2: never without TLS).
+ * proxy in front says "X-Forwarded-Proto: https" (RFC 6797 section 7.2: never without TLS). Requests
+ * that are refused before there is a route to speak of (400, 413 and the like) and the reply of
+ * hark_timeout go out without them: they show nothing but why.
  * Ownership: copies the options.
  * Threads: any.
  * Blocks: no.
@@ -214,12 +221,13 @@ typedef struct hark_gzip_opts {
 /* Compresses replies that are text, JSON, XML, JavaScript or SVG for clients whose Accept-Encoding
  * wants gzip (RFC 9110 section 12.5.3), the last thing before they go out; with Vary:
  * Accept-Encoding whether it does or not. Left as they are: files (hark_static_files,
- * hark_ctx_file), streams, what has Content-Encoding, Content-Range, Content-Digest or
- * "no-transform", and what would not get smaller. A strong ETag becomes weak, since the bytes are
- * others (section 8.8.3): so If-None-Match, which compares weakly, works on; a handler that
- * compares tags leaves the W/ out, and If-Match, which wants a strong one, is for who asks without
- * gzip. What hark_idempotency stores is not compressed. Skip replies that hold a secret beside text
- * of the client's choice: their length tells of it (the BREACH attack).
+ * hark_ctx_file), streams, what has Content-Encoding, Content-Range, Accept-Ranges: bytes, a digest
+ * (Content-Digest, Repr-Digest, Digest, Content-MD5) or "no-transform", and what would not get
+ * smaller. A strong ETag becomes weak, since the bytes are others (section 8.8.3): so
+ * If-None-Match, which compares weakly, works on; a handler that compares tags leaves the W/ out,
+ * and If-Match, which wants a strong one, is for who asks without gzip. What hark_idempotency stores
+ * is not compressed. Skip replies that hold a secret beside text of the client's choice: their
+ * length tells of it (the BREACH attack).
  * Ownership: copies the options.
  * Threads: any.
  * Blocks: no; takes the loop's time, see max_bytes.
@@ -249,8 +257,10 @@ typedef struct hark_key_auth_opts {
 
 /* Lets only requests pass that carry a key: "Authorization: Bearer KEY" unless the options say
  * otherwise (RFC 6750, RFC 9110 section 11). Without one, or with an unknown one, they get 401 with
- * WWW-Authenticate; 400 when it is malformed or there are several. Together with hark_idempotency
- * let it be Authorization, by which that tells clients apart.
+ * WWW-Authenticate; 400 when it is malformed or there are several. So that no cache gives a reply
+ * to somebody else, it says Vary with a header other than Authorization, and "Cache-Control: private"
+ * with a key in the query, whatever the handler says (but no-store and no-cache, which stand). It
+ * goes before hark_idempotency, which tells clients apart by their keys.
  * Ownership: copies the options; of keys it remembers digests only.
  * Threads: any; `check` is called on loops and workers.
  * Blocks: no.

@@ -4,6 +4,7 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include <cmocka.h>
@@ -59,6 +60,8 @@ static void test_data_is_split_at_every_end_of_line(void **state)
         {"a\n\rb", "data: a\ndata: \ndata: b\n\n"},
         {"a\r\n\r\nid: 9", "data: a\ndata: \ndata: id: 9\n\n"},
         {"a\r", "data: a\ndata: \n\n"},
+        {"a\r\rb\n\nc", "data: a\ndata: \ndata: b\ndata: \ndata: c\n\n"},
+        {"\r\n\n\r", "data: \ndata: \ndata: \ndata: \n\n"},
         {"a\r\n", "data: a\ndata: \n\n"},
         {"\n", "data: \ndata: \n\n"},
         {"", "data: \n\n"},
@@ -109,6 +112,44 @@ static void test_a_gap_says_what_is_missing(void **state)
     hk_buf_free(&b);
 }
 
+/* A second look for every end of line would take minutes. */
+static void test_a_mebibyte_of_ends_of_line_is_written_in_one_pass(void **state)
+{
+    enum { LEN = 1 << 20 };
+    static const char ends[] = "\r\n";
+    char *text = malloc(LEN);
+    (void)state;
+    assert_non_null(text);
+    for (int i = 0; i < 2; i++) {
+        hark_frame f = {0};
+        hk_buf b = {0};
+        memset(text, ends[i], LEN);
+        assert_int_equal(hark_frame_data(&f, text, LEN), HARK_OK);
+        int64_t before = hk_mono_ms();
+        hk_frame_write(&b, &f, NULL);
+        assert_true(hk_mono_ms() - before < 3000);
+        assert_int_equal(b.len, (LEN + 1) * strlen("data: \n") + 1);
+        hk_buf_free(&b);
+        hk_frame_free(&f);
+    }
+    free(text);
+}
+
+static void test_a_large_message_leaves_no_large_buffer(void **state)
+{
+    enum { LEN = 200 * 1024 };
+    static char text[LEN];
+    hark_frame f = {0};
+    (void)state;
+    assert_int_equal(hark_frame_data(&f, text, LEN), HARK_OK);
+    hk_frame_clear(&f);
+    assert_int_equal(f.text.cap, 0);
+    assert_int_equal(hark_frame_data(&f, text, 100), HARK_OK);
+    hk_frame_clear(&f);
+    assert_true(f.text.cap > 0);
+    hk_frame_free(&f);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -119,6 +160,8 @@ int main(void)
         cmocka_unit_test(test_data_is_utf8),
         cmocka_unit_test(test_a_zero_byte_of_data_stays_in_its_line),
         cmocka_unit_test(test_a_gap_says_what_is_missing),
+        cmocka_unit_test(test_a_mebibyte_of_ends_of_line_is_written_in_one_pass),
+        cmocka_unit_test(test_a_large_message_leaves_no_large_buffer),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -117,6 +117,8 @@ int hark_ctx_status(const hark_ctx *c)
 
 hark_err hark_ctx_set_status(hark_ctx *c, int status)
 {
+    if (c->reply.stream)
+        (void)hark_ctx_fail(c, HARK_EINTERNAL, "hark_ctx_set_status: a stream has status 200");
     if (!c->reply.status || c->reply.stream || status < 200 || status > 599)
         return hk_ctx_keep(c, HARK_EINVAL);
     c->reply.status = status;

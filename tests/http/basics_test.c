@@ -65,6 +65,19 @@ static hark_err fail_at(hark_ctx *c, void *ud)
     return hark_ctx_fail_at(c, HARK_ESCHEMA, "$.items[1].sku", "is sold out");
 }
 
+/* Blames a place, and then thinks better of it. */
+static hark_err fail_at_first(hark_ctx *c, void *ud)
+{
+    (void)hark_ctx_fail_at(c, HARK_ESCHEMA, "$.items[1].sku", "is sold out");
+    return *(const hark_err *)ud;
+}
+
+static hark_err fail_at_before(hark_ctx *c, void *ud)
+{
+    (void)hark_ctx_fail_at(c, HARK_ESCHEMA, "$.items[1].sku", "is sold out");
+    return hark_ctx_fail(c, *(const hark_err *)ud, "what went wrong");
+}
+
 static hark_err count(hark_ctx *c, void *ud)
 {
     (void)ud;
@@ -90,8 +103,10 @@ static hark_err bad_header(hark_ctx *c, void *ud)
 static hark_err rich(hark_ctx *c, void *ud)
 {
     (void)ud;
-    hark_ctx_set_header(c, "X-A", "1");
-    hark_ctx_set_header(c, "x-a", "2");
+    hark_ctx_add_header(c, "X-A", "0");
+    hark_ctx_add_header(c, "X-B", "b");
+    hark_ctx_add_header(c, "x-a", "1");
+    hark_ctx_set_header(c, "x-A", "2");
     hark_ctx_add_header(c, "Set-Cookie", "a=1");
     hark_ctx_add_header(c, "Set-Cookie", "b=2");
     hark_ctx_text(c, 500, "thought better of it");
@@ -103,12 +118,12 @@ static fixture f;
 static int setup(void **state)
 {
     static const hark_err not_found = HARK_ENOTFOUND, internal = HARK_EINTERNAL,
-                          again = HARK_EAGAIN;
+                          again = HARK_EAGAIN, schema = HARK_ESCHEMA;
     static int optional;
     union {
         const void *in;
         void *out;
-    } nf = {&not_found}, in = {&internal}, ag = {&again};
+    } nf = {&not_found}, in = {&internal}, ag = {&again}, sc = {&schema};
     (void)state;
     fixture_new(&f, FAKE_SYNC, HARK_OPTS(hark_app_opts, .body_limit = 1000));
     hark_get(f.app, "/hello", say_hello, NULL);
@@ -121,6 +136,10 @@ static int setup(void **state)
     hark_get(f.app, "/fail/500", fail_with, in.out);
     hark_get(f.app, "/fail/503", fail_with, ag.out);
     hark_get(f.app, "/fail/at", fail_at, NULL);
+    hark_get(f.app, "/fail/at-first/404", fail_at_first, nf.out);
+    hark_get(f.app, "/fail/at-first/500", fail_at_first, in.out);
+    hark_get(f.app, "/fail/at-before/404", fail_at_before, nf.out);
+    hark_get(f.app, "/fail/at-before/422", fail_at_before, sc.out);
     hark_get(f.app, "/count", count, NULL);
     hark_get(f.app, "/forget", forget, NULL);
     hark_get(f.app, "/bad-header", bad_header, NULL);
@@ -303,6 +322,19 @@ static void test_a_handler_may_blame_a_place_of_the_body_too(void **state)
                         "\"detail\":\"is sold out\"}]}");
 }
 
+static void test_the_places_of_an_error_are_not_those_of_another(void **state)
+{
+    (void)state;
+    static const char *const others[] = {"/fail/at-first/404", "/fail/at-first/500",
+                                         "/fail/at-before/404", "/fail/at-before/422"};
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
+        ask("GET", others[i]);
+        EXPECT_STATUS(&r, atoi(strrchr(others[i], '/') + 1));
+        if (strstr(r.body, "errors") || strstr(r.body, "sold out"))
+            fail_msg("%s: %s", others[i], r.body);
+    }
+}
+
 static void test_a_number_of_the_query_is_whole_and_within_its_bounds(void **state)
 {
     (void)state;
@@ -337,7 +369,8 @@ static void test_the_last_reply_counts_and_headers_are_set_or_added(void **state
     ask("GET", "/rich");
     EXPECT_STATUS(&r, 303);
     assert_string_equal(reply_header(&r, "Location", v, sizeof v), "/elsewhere");
-    assert_string_equal(reply_header(&r, "X-A", v, sizeof v), "2");
+    EXPECT_PART(r.head, "X-A: 2\r\nX-B: b\r\nSet-Cookie: a=1\r\n"); /* one, in the first's place */
+    assert_null(strcasestr(strstr(r.head, "X-B"), "X-A"));
     EXPECT_PART(r.head, "Set-Cookie: a=1\r\n");
     EXPECT_PART(r.head, "Set-Cookie: b=2\r\n");
     assert_int_equal(r.len, 0);
@@ -422,6 +455,7 @@ int main(void)
         cmocka_unit_test(test_an_optional_body_may_be_left_out),
         cmocka_unit_test(test_errors_become_problem_documents),
         cmocka_unit_test(test_a_handler_may_blame_a_place_of_the_body_too),
+        cmocka_unit_test(test_the_places_of_an_error_are_not_those_of_another),
         cmocka_unit_test(test_a_number_of_the_query_is_whole_and_within_its_bounds),
         cmocka_unit_test(test_nobody_writes_headers_of_their_own),
         cmocka_unit_test(test_the_last_reply_counts_and_headers_are_set_or_added),

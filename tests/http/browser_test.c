@@ -244,9 +244,15 @@ static void test_cors_refuses_options_that_would_not_do_what_they_say(void **sta
 {
     (void)state;
     static const char *const any[] = {"*", NULL}, *const path[] = {"https://a.example/", NULL};
+    static const char *const null[] = {"https://a.example", "null", NULL};
+    static const char *const https[] = {"https://*.a.example:443", NULL};
+    static const char *const http[] = {"http://a.example:80", NULL};
     refused(hark_cors(HARK_OPTS(hark_cors_opts, .credentials = 1)), "any page");
     refused(hark_cors(HARK_OPTS(hark_cors_opts, .origins = any, .credentials = 1)), "any page");
+    refused(hark_cors(HARK_OPTS(hark_cors_opts, .origins = null, .credentials = 1)), "any page");
     refused(hark_cors(HARK_OPTS(hark_cors_opts, .origins = path)), "without a path");
+    refused(hark_cors(HARK_OPTS(hark_cors_opts, .origins = https)), "would never match");
+    refused(hark_cors(HARK_OPTS(hark_cors_opts, .origins = http)), "leave it out");
     refused(hark_cors(HARK_OPTS(hark_cors_opts, .methods = "GET PUT")), "methods");
     refused(hark_cors(HARK_OPTS(hark_cors_opts, .headers = "a\r\nb")), "headers");
     refused(hark_cors(HARK_OPTS(hark_cors_opts, .expose = "")), "expose");

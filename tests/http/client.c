@@ -20,9 +20,21 @@ static void hung(const char *what)
 
 int client_open(int port)
 {
+    return client_open_from(port, "127.0.0.1");
+}
+
+int client_open_from(int port, const char *address)
+{
     struct sockaddr_in sa = {.sin_family = AF_INET, .sin_port = htons((unsigned short)port)};
+    struct sockaddr_in own = {.sin_family = AF_INET};
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), on = 1;
     sa.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    if (fd >= 0 && strcmp(address, "127.0.0.1") != 0 &&
+        (inet_pton(AF_INET, address, &own.sin_addr) != 1 ||
+         bind(fd, (struct sockaddr *)&own, sizeof own) != 0)) {
+        close(fd);
+        return -1;
+    }
     if (fd < 0 || connect(fd, (struct sockaddr *)&sa, sizeof sa) != 0) {
         if (fd >= 0)
             close(fd);

@@ -14,6 +14,7 @@ typedef struct reply {
 } reply;
 
 int client_open(int port);
+int client_open_from(int port, const char *address); /* 127.0.0.2: seen as another host */
 void client_send(int fd, const void *data, size_t len);
 void client_sends(int fd, const char *text);
 /* Reads one reply; `head_only` for answers to HEAD. Interim 100 replies are passed over. */

@@ -81,6 +81,18 @@ const char *hark_event_type(const hark_event *e)
     abort();
 }
 
+const void *hark_event_data(const hark_event *e, size_t *ret_len)
+{
+    (void)e, (void)ret_len;
+    abort();
+}
+
+bool hark_event_extension(const hark_event *e, size_t i, hark_ext *ret)
+{
+    (void)e, (void)i, (void)ret;
+    abort();
+}
+
 hark_err hark_event_to_json(const hark_event *e, char **ret, size_t *ret_len)
 {
     (void)e, (void)ret, (void)ret_len;

@@ -233,6 +233,10 @@ static void test_what_must_not_or_need_not_be_compressed_is_left(void **state)
         "/text?status=206",
         "/text?header=Content-Range&value=bytes%20*/9000&status=416",
         "/text?header=Content-Digest&value=sha-256%3D:AA%3D%3D:",
+        "/text?header=Repr-Digest&value=sha-256%3D:AA%3D%3D:",
+        "/text?header=Digest&value=sha-256%3DAA%3D%3D",
+        "/text?header=content-md5&value=AA%3D%3D",
+        "/text?header=Accept-Ranges&value=bytes",
         "/text?header=Cache-Control&value=max-age%3D1,%20No-Transform",
         "/text?header=content-type&value=image/png",
     };
@@ -241,6 +245,8 @@ static void test_what_must_not_or_need_not_be_compressed_is_left(void **state)
         expect_as_it_is(eligible[i], GZIP, "Accept-Encoding");
     for (size_t i = 0; i < HK_COUNTOF(never); i++)
         expect_as_it_is(never[i], GZIP, "");
+    ask("GET", "/text?header=Accept-Ranges&value=none", GZIP);
+    EXPECT_HEADER(&r, "Content-Encoding", "gzip");
     expect_as_it_is("/noise", GZIP, "Accept-Encoding"); /* it would not get smaller */
     assert_int_equal(r.len, MUCH);
     store_app_end(&a);
@@ -329,6 +335,33 @@ static void test_a_strong_tag_becomes_weak_and_still_finds_what_is_unchanged(voi
     store_app_end(&a);
 }
 
+static void set_tag(hark_ctx *c, int status, void *ud)
+{
+    (void)status;
+    hark_ctx_set_header(c, "ETag", ud);
+}
+
+static hark_err tags_late(hark_ctx *c, void *ud)
+{
+    hark_ctx_on_reply(c, set_tag, ud);
+    return hark_ctx_next(c);
+}
+
+static void test_a_tag_that_middleware_sets_on_the_way_out_becomes_weak_too(void **state)
+{
+    (void)state;
+    static char tag[] = "\"v1\"";
+    store_app_new(&a, NULL);
+    hark_app_use(a.app, hark_gzip(NULL));
+    hark_app_use(a.app, (hark_middleware){.fn = tags_late, .ud = tag});
+    routes();
+    store_app_start(&a);
+    ask("GET", "/text", GZIP);
+    EXPECT_HEADER(&r, "Content-Encoding", "gzip");
+    EXPECT_HEADER(&r, "ETag", "W/\"v1\"");
+    store_app_end(&a);
+}
+
 static void test_what_varies_by_more_says_both(void **state)
 {
     (void)state;
@@ -414,6 +447,7 @@ int main(void)
         cmocka_unit_test(test_what_is_skipped_is_left_alone),
         cmocka_unit_test(test_a_keyed_reply_is_given_again_to_each_in_a_form_it_reads),
         cmocka_unit_test(test_gzip_refuses_options_that_would_not_do_what_they_say),
+        cmocka_unit_test(test_a_tag_that_middleware_sets_on_the_way_out_becomes_weak_too),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -24,6 +24,7 @@ static void start_with(const hark_idempotency_opts *opts)
     (void)hark_post(a.app, "/orders", place, NULL);
     (void)hark_patch(a.app, "/orders", place, NULL);
     (void)hark_put(a.app, "/orders", place, NULL);
+    (void)hark_delete(a.app, "/orders", place, NULL);
     (void)hark_post(a.app, "/orders/:shop", place, NULL);
     store_app_start(&a);
 }
@@ -109,12 +110,68 @@ static void test_a_key_may_be_required_under_a_name_of_choice(void **state)
     store_app_end(&a);
 }
 
-static void test_methods_that_may_be_repeated_anyway_are_let_through(void **state)
+static void test_a_put_that_carries_a_key_is_repeated_too(void **state)
 {
     (void)state;
     start_with(NULL);
     client_do(a.port, "PUT", "/orders", KEY("k1"), "1", &r);
+    EXPECT_STATUS(&r, 201);
+    client_do(a.port, "PUT", "/orders", KEY("k1"), "1", &again);
+    EXPECT_REPLAY(&r, &again);
     client_do(a.port, "PUT", "/orders", KEY("k1"), "2", &again);
+    EXPECT_STATUS(&again, 422);
+    post("/orders", KEY("k1"), "3", &again); /* another method, another request */
+    EXPECT_HEADER(&again, "Idempotent-Replay", "");
+    assert_int_equal(orders(&a), 2);
+    store_app_end(&a);
+}
+
+/* Both have no name, so that only the keys tell them apart. */
+static const hark_auth_key nameless[] = {{"key-one", NULL}, {"key-two", NULL}, {0}};
+
+static void behind_keys(void)
+{
+    (void)hark_app_use(a.app, hark_key_auth(HARK_OPTS(hark_key_auth_opts, .keys = nameless,
+                                                      .header = "X-Api-Key", .query = "key")));
+    (void)hark_app_use(a.app, hark_idempotency(NULL));
+    (void)hark_post(a.app, "/orders", place, NULL);
+    store_app_start(&a);
+}
+
+static void test_clients_with_keys_of_their_own_never_get_each_others_replies(void **state)
+{
+    (void)state;
+    reply *first = calloc(1, sizeof *first);
+    assert_non_null(first);
+    store_app_new(&a, NULL);
+    behind_keys();
+    post("/orders", KEY("1") "X-Api-Key: key-one\r\n", "tea", first);
+    EXPECT_STATUS(first, 201);
+    post("/orders", KEY("1") "X-Api-Key: key-two\r\n", "milk", &r);
+    EXPECT_STATUS(&r, 201);
+    EXPECT_HEADER(&r, "Idempotent-Replay", "");
+    assert_string_not_equal(r.body, first->body);
+    post("/orders?key=key-one", KEY("2"), "coffee", &r);
+    post("/orders?key=key-two", KEY("2"), "water", &again);
+    EXPECT_HEADER(&again, "Idempotent-Replay", "");
+    assert_int_equal(orders(&a), 4);
+    store_app_again(&a); /* a key is the same client afterwards */
+    behind_keys();
+    post("/orders", KEY("1") "X-Api-Key: key-one\r\n", "tea", &again);
+    EXPECT_REPLAY(first, &again);
+    post("/orders?key=key-one", KEY("2"), "coffee", &again);
+    EXPECT_REPLAY(&r, &again);
+    assert_int_equal(orders(&a), 4);
+    store_app_end(&a);
+    free(first);
+}
+
+static void test_methods_that_may_be_repeated_anyway_are_let_through(void **state)
+{
+    (void)state;
+    start_with(NULL);
+    client_do(a.port, "DELETE", "/orders", KEY("k1"), "1", &r);
+    client_do(a.port, "DELETE", "/orders", KEY("k1"), "2", &again);
     EXPECT_STATUS(&again, 201);
     EXPECT_HEADER(&again, "Idempotent-Replay", "");
     store_app_end(&a);
@@ -155,6 +212,8 @@ int main(void)
         cmocka_unit_test(test_another_request_under_the_same_key_gets_422),
         cmocka_unit_test(test_a_key_is_checked),
         cmocka_unit_test(test_a_key_may_be_required_under_a_name_of_choice),
+        cmocka_unit_test(test_a_put_that_carries_a_key_is_repeated_too),
+        cmocka_unit_test(test_clients_with_keys_of_their_own_never_get_each_others_replies),
         cmocka_unit_test(test_methods_that_may_be_repeated_anyway_are_let_through),
         cmocka_unit_test(test_a_bus_without_transactions_is_refused),
         cmocka_unit_test(test_wrong_options_are_refused),

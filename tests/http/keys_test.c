@@ -4,6 +4,7 @@
 #include "base/base.h"
 
 #include <stdio.h>
+#include <unistd.h>
 
 static fixture f;
 static reply r;
@@ -14,6 +15,16 @@ static hark_err who(hark_ctx *c, void *ud)
     const char *user = hark_key_auth_user(c);
     (void)ud;
     return hark_ctx_text(c, 200, user ? user : "nobody");
+}
+
+/* Says of caches what the query says. */
+static hark_err cached(hark_ctx *c, void *ud)
+{
+    (void)ud;
+    hark_ctx_set_header(c, "Vary", "Accept");
+    hark_ctx_add_header(c, "Cache-Control", hark_ctx_query(c, "say"));
+    hark_ctx_add_header(c, "Cache-Control", "max-age=60");
+    return hark_ctx_text(c, 200, "a secret");
 }
 
 static hark_err refuse(hark_ctx *c, void *ud)
@@ -30,6 +41,7 @@ static void begin(hark_middleware mw)
         fail_msg("%s", hark_app_listen(f.app, "127.0.0.1:0", &ei) ? ei.text : "?");
     hark_get(f.app, "/me", who, NULL);
     hark_get(f.app, "/health", who, NULL);
+    hark_get(f.app, "/cached", cached, NULL);
     hark_get(f.app, "/open/*rest", who, NULL);
     hark_get(f.app, "/files/:name", who, NULL);
     hark_get(f.app, "/:id", who, NULL);
@@ -163,6 +175,62 @@ static void test_the_key_may_have_a_header_of_its_own_or_stand_in_the_query(void
     fixture_end(&f);
 }
 
+static void test_several_keys_in_the_query_are_a_bad_request_as_well(void **state)
+{
+    (void)state;
+    static const char *const bad[] = {"/me?key=s3cret&key=wrong",      "/me?key=wrong&key=s3cret",
+                                      "/me?key=s3cret&key=s3cret",     "/me?key=s3cret&key",
+                                      "/me?a=1&&key=s3cret&%6bey=b&c", "/me?key&key=s3cret"};
+    static const char *const good[] = {"/me?keys=1&ke=2&key=s3cret&Key=3&key%20=4&=key",
+                                       "/me?%6be%79=s3cret&"};
+    start(hark_key_auth(HARK_OPTS(hark_key_auth_opts, .keys = keys, .query = "key")));
+    for (size_t i = 0; i < HK_COUNTOF(bad); i++) {
+        ask("GET", bad[i], NULL);
+        if (r.status != 400)
+            fail_msg("%s: %d", bad[i], r.status);
+        expect("Cache-Control", "private");
+    }
+    for (size_t i = 0; i < HK_COUNTOF(good); i++) {
+        ask("GET", good[i], NULL);
+        expect_user("bob");
+    }
+    fixture_end(&f);
+}
+
+static void test_no_cache_gives_a_reply_behind_a_key_to_somebody_else(void **state)
+{
+    (void)state;
+    static const char *const skip[] = {"/health", NULL};
+    start(hark_key_auth(HARK_OPTS(hark_key_auth_opts, .keys = keys, .header = "X-Api-Key",
+                                  .query = "key", .skip = skip)));
+    ask("GET", "/me", "X-Api-Key: s3cret\r\n");
+    expect_user("bob");
+    expect("Vary", "X-Api-Key");
+    ask("GET", "/me", NULL);
+    EXPECT_STATUS(&r, 401);
+    expect("Vary", "X-Api-Key");
+    ask("GET", "/cached?say=public", "X-Api-Key: s3cret\r\n");
+    EXPECT_PART(r.head, "Vary: Accept\r\n");
+    EXPECT_PART(r.head, "Vary: X-Api-Key\r\n");
+    expect("Cache-Control", "public");
+    ask("GET", "/health", NULL);
+    expect("Vary", "");
+    ask("GET", "/cached?key=s3cret&say=public", NULL);
+    EXPECT_STATUS(&r, 200);
+    expect("Cache-Control", "private");
+    assert_null(strstr(r.head, "max-age"));
+    ask("GET", "/cached?key=s3cret&say=public,%20no-cache", NULL);
+    expect("Cache-Control", "private, no-cache");
+    ask("GET", "/cached?key=s3cret&say=no-store", NULL); /* which is more */
+    expect("Cache-Control", "no-store");
+    fixture_end(&f);
+    start(hark_key_auth(HARK_OPTS(hark_key_auth_opts, .keys = keys)));
+    ask("GET", "/cached?say=public", BEARER("s3cret")); /* caches know of Authorization */
+    expect("Vary", "Accept");
+    expect("Cache-Control", "public");
+    fixture_end(&f);
+}
+
 static hark_err check(hark_ctx *c, const char *key, const char **ret_user, void *ud)
 {
     if (strcmp(key, "down") == 0)
@@ -267,6 +335,28 @@ static void test_beyond_the_burst_a_client_is_told_when_to_come_again(void **sta
     assert_in_range(after, 3000, 3600);
     snprintf(v, sizeof v, "RateLimit: \"default\";r=0;t=%d\r\n", after);
     EXPECT_PART(r.head, v);
+    fixture_end(&f);
+}
+
+static int status_from(const char *address)
+{
+    int fd = client_open_from(f.port, address);
+    assert_true(fd >= 0);
+    client_sends(fd, "GET /me HTTP/1.1\r\nHost: a\r\n\r\n");
+    client_read(fd, false, &r);
+    close(fd);
+    return r.status;
+}
+
+static void test_each_peer_has_a_bucket_of_its_own(void **state)
+{
+    (void)state;
+    start(hark_rate_limit(HARK_OPTS(hark_rate_limit_opts, HOURLY)));
+    assert_int_equal(status_from("127.0.0.1"), 200);
+    assert_int_equal(status_from("127.0.0.1"), 429);
+    assert_int_equal(status_from("127.0.0.2"), 200);
+    assert_int_equal(status_from("127.0.0.2"), 429);
+    assert_int_equal(status_from("127.0.0.1"), 429);
     fixture_end(&f);
 }
 
@@ -383,6 +473,9 @@ int main(void)
         cmocka_unit_test(test_policies_add_up_and_may_go_by_the_user),
         cmocka_unit_test(test_loops_together_allow_the_burst_and_no_more),
         cmocka_unit_test(test_rate_limit_refuses_options_that_would_not_do_what_they_say),
+        cmocka_unit_test(test_several_keys_in_the_query_are_a_bad_request_as_well),
+        cmocka_unit_test(test_no_cache_gives_a_reply_behind_a_key_to_somebody_else),
+        cmocka_unit_test(test_each_peer_has_a_bucket_of_its_own),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -184,6 +184,31 @@ static void test_hooks_see_the_final_status(void **state)
     fixture_end(&f);
 }
 
+static void add_mark(hark_ctx *c, int status, void *ud)
+{
+    (void)status;
+    hark_ctx_add_header(c, "X-Mark", ud);
+}
+
+static hark_err marks_late(hark_ctx *c, void *ud)
+{
+    hark_ctx_on_reply(c, add_mark, ud);
+    return hark_ctx_next(c);
+}
+
+static void test_hooks_on_replies_run_from_the_handler_outwards(void **state)
+{
+    (void)state;
+    begin(FAKE_SYNC);
+    hark_app_use(f.app, mw(marks_late, "outer"));
+    hark_app_use(f.app, mw(marks_late, "inner"));
+    hark_app_use(f.app, mw(mark, "handler"));
+    fixture_start(&f);
+    ask("GET", "/hello", NULL);
+    EXPECT_PART(r.head, "X-Mark: handler\r\nX-Mark: inner\r\nX-Mark: outer\r\n");
+    fixture_end(&f);
+}
+
 static void test_recover_answers_errors_where_it_stands(void **state)
 {
     (void)state;
@@ -514,6 +539,7 @@ int main(void)
         cmocka_unit_test(test_a_range_of_a_file_is_served),
         cmocka_unit_test(test_nothing_outside_the_directory_is_reached),
         cmocka_unit_test(test_a_root_that_is_not_there_is_refused),
+        cmocka_unit_test(test_hooks_on_replies_run_from_the_handler_outwards),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -113,7 +113,9 @@ static void test_events_without_data_or_with_an_error_are_left_out(void **state)
     for (size_t i = 0; i < HK_COUNTOF(odd); i++)
         EXPECT_NEXT(&a, odd[i]);
     reader_close(&a);
-    reader_open(&a, &l, "/live", NULL);
+    reader_open(&a, &l, "/live", NULL); /* an error is told once, and ends nothing */
+    publish_numbers(8, 10);
+    EXPECT_NEXT(&a, "9");
     reader_close(&a);
 }
 
@@ -251,18 +253,19 @@ static void test_what_was_read_from_the_log_is_not_repeated_by_the_feed(void **s
     hk_gate_init(&feed_may_go_on);
     hk_mark_set(&held, 0);
     live_new(&l, NULL, NULL);
+    publish_numbers(0, 1); /* which the client has to read from the log */
     all = (shown){
         live_feed(&l, HARK_OPTS(hark_feed_opts, .pattern = "order:**", .encode = held_data)),
         {.after = "first"}};
     live_route(&l, "/first", &all);
     live_start(&l);
-    publish_numbers(0, 1000);
+    publish_numbers(1, 100);
     reader_open(&a, &l, "/first", NULL);
-    expect_numbers(&a, 0, 1000);
+    expect_numbers(&a, 0, 100);
     WAIT_UNTIL(hk_mark_get(&held));
     hk_gate_open(&feed_may_go_on);
-    publish_numbers(1000, 1002);
-    expect_numbers(&a, 1000, 1002);
+    publish_numbers(100, 102);
+    expect_numbers(&a, 100, 102);
     reader_close(&a);
 }
 

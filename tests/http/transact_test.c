@@ -32,6 +32,12 @@ static hark_err refuse_a_field(hark_ctx *c, hark_tx *tx, void *ud)
     return err ? err : hark_ctx_fail_at(c, HARK_ESCHEMA, "$.items[2].sku", "is \"%s\"", "rum");
 }
 
+static hark_err refuse_otherwise(hark_ctx *c, hark_tx *tx, void *ud)
+{
+    (void)refuse_a_field(c, tx, ud);
+    return hark_ctx_fail(c, HARK_ESCHEMA, "on the whole");
+}
+
 static hark_err refuse_by_tx(hark_ctx *c, hark_tx *tx, void *ud)
 {
     hark_err err = place(c, tx, ud);
@@ -127,6 +133,7 @@ static const struct route {
     {"/worker", transact, {place, 0}, true},
     {"/refuse", transact, {refuse, 0}, false},
     {"/refuse-a-field", transact, {refuse_a_field, 0}, false},
+    {"/refuse-otherwise", transact, {refuse_otherwise, 0}, false},
     {"/refuse-by-tx", transact, {refuse_by_tx, 0}, false},
     {"/wrong-sql", transact, {wrong_sql, 0}, false},
     {"/denied-sql", transact, {denied_sql, 0}, false},
@@ -271,6 +278,7 @@ static void test_an_error_of_the_closure_becomes_the_reply_and_leaves_nothing(vo
                   "\"errors\":[{\"path\":\"$.items[2].sku\",\"pointer\":\"#/items/2/sku\","
                   "\"detail\":\"is \\\"rum\\\"\"}]",
                   NULL);
+    expect_undone("/refuse-otherwise", 422, "on the whole", "errors");
     expect_undone("/refuse-by-tx", 409, "sold out, says the table", NULL);
     expect_undone("/wrong-sql", 500, NULL, "secret_table");
     expect_undone("/denied-sql", 500, NULL, "hark_events");
