@@ -504,6 +504,7 @@ typedef struct hark_read_opts {
     int64_t descending;  /* not 0: newest first */
     /* HARK_VERSION_NEWEST (what is newer comes as it is), HARK_VERSION_STORED, or a version. */
     int64_t dataversion;
+    size_t limit_bytes; /* bytes of events a page, about; default 0 = no bound */
 } hark_read_opts;
 
 /* A page of events, opaque. */

@@ -37,7 +37,8 @@ typedef struct hark_app_opts {
     size_t workers;         /* threads for blocking routes; default 4 */
     size_t worker_queue;    /* requests waiting for them; default 256, then 503 */
     size_t body_limit;      /* bytes of a request body; default 1 MiB */
-    size_t max_connections; /* default 16384 over all loops; further ones are closed */
+    size_t max_connections; /* default 16384 over all loops, streams among them; further ones are
+                               closed */
     size_t memory_per_connection; /* head of a request, read buffer; default 16 KiB */
     size_t backlog;               /* of the listening socket; default 1024 */
     int64_t header_timeout_ms;    /* to send a whole request head; default 10000 */
@@ -56,7 +57,7 @@ HARK_API HARK_MUST hark_err hark_app_new(const hark_app_opts *opts, hark_app **r
 
 /* Stops the app if it runs and drops the reference.
  * Ownership: takes the reference; NULL is fine; returns NULL.
- * Threads: any but a loop or a worker of this app.
+ * Threads: as hark_app_stop; on others it does nothing but log that.
  * Blocks: as hark_app_stop.
  * Errors: none. */
 HARK_API hark_app *hark_app_unref(hark_app *app);
@@ -97,9 +98,10 @@ HARK_API HARK_MUST hark_err hark_app_start(hark_app *app, hark_errinfo *ei);
 /* Stops: no new connections, idle ones are closed, requests in flight are finished, at most for
  * drain_ms; what still runs then is cut off. Stopping twice, or what never ran, is fine.
  * Ownership: none.
- * Threads: any but a loop or a worker of this app (HARK_EWRONGTHREAD).
- * Blocks: at most drain_ms and what blocking handlers take to return.
- * Errors: HARK_ETIMEDOUT when requests were cut off. */
+ * Threads: any that may block, a handler of the bus too, but no loop or worker of an app, and not
+ * the encoder of a feed of this app; hark_app_quit may be called on all.
+ * Blocks: at most drain_ms and what blocking handlers and encoders of feeds take to return.
+ * Errors: HARK_EWRONGTHREAD (nothing is stopped then); HARK_ETIMEDOUT when requests were cut off. */
 HARK_API HARK_MUST hark_err hark_app_stop(hark_app *app, hark_errinfo *ei);
 
 /* Asks a running hark_app_run to return. Does nothing more; may be called from a handler.
@@ -241,9 +243,11 @@ typedef struct hark_outcome {
 typedef void (*hark_reply_fn)(hark_ctx *c, int status, void *ud);
 typedef void (*hark_done_fn)(hark_ctx *c, const hark_outcome *outcome, void *ud);
 
-/* on_reply: called before the head of the reply goes out; may add headers, nothing else. Not called
- * for a reply that hark_timeout sends in the handler's place. on_done: called after the reply was
- * sent or the connection died, when nothing of the request is under way any more.
+/* on_reply: called before the head of the reply goes out; may set headers, nothing else. The one
+ * registered last is called first: so a middleware that stands further out sees what those behind
+ * it have set. Not called for a reply that hark_timeout sends in the handler's place. on_done:
+ * called after the reply was sent or the connection died, when nothing of the request is under way
+ * any more, in the order of registering.
  * Ownership: ud stays the caller's; take it from hark_ctx_alloc.
  * Threads: the handler's; fn is called on the request's loop and must not block.
  * Blocks: no.
@@ -379,8 +383,8 @@ HARK_API hark_err hark_ctx_fail(hark_ctx *c, hark_err err, const char *fmt, ...)
 HARK_API hark_err hark_ctx_fail_at(hark_ctx *c, hark_err err, const char *path, const char *fmt,
                                    ...) HARK_PRINTF(4, 5);
 
-/* set_header replaces a header of the reply, add_header adds one more. Content-Length, Transfer-
- * Encoding, Connection and Date are the server's.
+/* set_header replaces all headers of this name by one, add_header adds one more. Content-Length,
+ * Transfer-Encoding, Connection and Date are the server's.
  * Ownership: copied.
  * Threads: the handler's.
  * Blocks: no.
@@ -392,7 +396,7 @@ HARK_API hark_err hark_ctx_add_header(hark_ctx *c, const char *name, const char 
  * Ownership: none.
  * Threads: the handler's.
  * Blocks: no.
- * Errors: HARK_EINVAL (no status from 200 to 599, or no reply is set). */
+ * Errors: HARK_EINVAL (no status from 200 to 599, no reply is set, or it is a stream); kept. */
 HARK_API int hark_ctx_status(const hark_ctx *c);
 HARK_API hark_err hark_ctx_set_status(hark_ctx *c, int status);
 

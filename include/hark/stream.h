@@ -24,7 +24,9 @@ typedef struct hark_frame hark_frame; /* one message while it is made */
 /* Makes the message that clients get of an event, with the functions below; without data they get
  * none. Called once for each event on a thread of the feed, and again, on another thread and maybe at
  * the same time, for clients that read it from the log: it must not depend on who reads. Everything
- * is borrowed. After an error clients do not get this event; it is logged, once for each type. */
+ * is borrowed. After an error clients do not get this event; that is logged, once for each of the
+ * first 64 types. HARK_ENOMEM is another matter: clients are sent to the log for the event, and who
+ * finds no memory there either is cut off and comes back. */
 typedef hark_err (*hark_feed_fn)(hark_frame *f, const hark_event *e, void *ud);
 
 /* What a frame holds: `event` of the message (none: EventSource calls onmessage), and its data, as
@@ -46,17 +48,19 @@ typedef struct hark_feed_opts {
     void *ud;
     void (*free_ud)(void *ud); /* called once after the last call of `encode` */
     size_t keep;               /* messages kept for readers; default 1024 */
-    size_t keep_bytes;         /* and at most so many bytes of them; default 4 MiB */
-    int64_t dataversion;       /* as in hark_sub_opts: which version `encode` sees */
+    /* And about so many bytes of them, with their events, which patterns and filters of streams look
+     * at; the newest message is always kept. Default 4 MiB. */
+    size_t keep_bytes;
+    int64_t dataversion; /* as in hark_sub_opts: which version `encode` sees */
 } hark_feed_opts;
 
-/* Makes a feed. Events count from this call on.
+/* Makes a feed. Events count from this call on; older ones are in the log.
  * Ownership: *ret belongs to the app and lives as long as it; ud goes to free_ud (also when this
  * fails).
- * Threads: any, one at a time, before the app is started.
- * Blocks: no.
+ * Threads: any that may block, one at a time, before the app is started.
+ * Blocks: with a pattern, on reading its newest event.
  * Errors: HARK_EINVAL (pattern; or one is given and the app has no bus), HARK_ENOMEM, and as
- * hark_subscribe; kept. */
+ * hark_subscribe and hark_read; kept. */
 HARK_API hark_err hark_app_feed(hark_app *app, const hark_feed_opts *opts, hark_feed **ret);
 
 /* Sends a message to all who read a feed that has no pattern. `name` may be NULL. Nobody is waited
@@ -86,7 +90,8 @@ typedef struct hark_stream_opts {
     void (*free_ud)(void *ud); /* called once when the stream has ended */
     const char *after;         /* where it begins, unless Last-Event-ID says: behind this cursor, or
                              "first": with the oldest event; NULL: with what comes from now on */
-    size_t last;          /* feeds without a pattern: begin with the newest so many that are kept */
+    size_t last; /* feeds without a pattern: begin with the newest so many that are kept */
+    /* Times, at most 12 days each; heartbeat_ms and stall_ms at least 10. */
     int64_t heartbeat_ms; /* a comment when nothing was sent for so long; default 15000 */
     int64_t retry_ms;     /* told to the client: wait so long before coming back; spread by a
                              quarter; default 2000 */
@@ -94,11 +99,12 @@ typedef struct hark_stream_opts {
                              default 60000 */
 } hark_stream_opts;
 
-/* Replies with a stream. Headers set so far are sent with it, with status 200, and the request is
- * done (hooks, logger): what is said of its duration and bytes is of the head. The connection ends
- * with the stream: when the client goes, when it stalls, when the app stops. Streams count among
- * max_connections, of which they leave a sixteenth to other requests; one too many gets status 200,
- * retry, and its end, since browsers never come back after any other status.
+/* Replies with a stream. Headers set so far are sent with it, with status 200, which cannot be
+ * changed. The request is done (hooks, logger) when the head is sent: its outcome tells of 0 bytes
+ * and of the time until then. The connection ends with the stream: when the client goes, when it
+ * stalls, when the app stops. Streams count among max_connections, of which they leave a sixteenth
+ * to other requests; one too many gets status 200, retry, and its end, since browsers never come
+ * back after any other status.
  * Ownership: opts are copied; ud goes to free_ud (also when this fails).
  * Threads: the handler's, or whoever holds a deferred context.
  * Blocks: no.

@@ -228,6 +228,45 @@ static void test_recorded_time_never_decreases_and_chooses(void **state)
     in_both_places(*state, check_times);
 }
 
+static void check_bytes(fixture *f)
+{
+    for (int64_t down = 0; down < 2; down++) {
+        hark_page *page = read_page(f, READ(.limit_bytes = 10000, .descending = down));
+        assert_in_range(hark_page_count(page), 1, 5);
+        assert_u64(seq_at(page, 0), down ? 20 : 1);
+        assert_true(hark_page_next(page) != 0);
+        hark_page_free(page);
+        page = read_page(f, READ(.limit_bytes = 1, .descending = down)); /* never none */
+        assert_u64(hark_page_count(page), 1);
+        hark_page_free(page);
+        page = read_page(f, READ(.descending = down));
+        assert_u64(hark_page_count(page), 20);
+        hark_page_free(page);
+    }
+    size_t seen = 0;
+    for (uint64_t after = 0, more = 1; more;) {
+        hark_page *page = read_page(f, READ(.after = after, .limit_bytes = 10000));
+        for (size_t i = 0; i < hark_page_count(page); i++)
+            assert_u64(seq_at(page, i), ++seen);
+        more = after = hark_page_next(page);
+        hark_page_free(page);
+    }
+    assert_u64(seen, 20);
+}
+
+static void test_a_page_is_bounded_in_bytes(void **state)
+{
+    static char data[2500];
+    fixture *f = *state;
+    for (int i = 0; i < 20; i++)
+        assert_ok(f, hark_publish(f->bus,
+                                  HARK_OPTS(hark_event_spec, .type = "t", .data = data,
+                                            .data_len = sizeof data,
+                                            .datacontenttype = "application/octet-stream"),
+                                  NULL));
+    in_both_places(f, check_bytes);
+}
+
 static void test_bad_questions_are_refused(void **state)
 {
     fixture *f = *state;
@@ -364,6 +403,7 @@ static const struct CMUnitTest tests[] = {
     TEST(test_types_and_subjects_choose),
     TEST(test_harks_own_types_are_read_only_where_named),
     TEST(test_recorded_time_never_decreases_and_chooses),
+    TEST(test_a_page_is_bounded_in_bytes),
     TEST(test_bad_questions_are_refused),
     TEST(test_what_is_no_longer_in_the_log_is_an_explicit_gap),
     TEST(test_a_cursor_comes_back_as_the_sequence),
