@@ -119,9 +119,8 @@ class Page:
     def start(self, command):
         words = shlex.split(command, comments=True)[1:]
         name = words.pop(0) if words and not words[0].startswith("-") else "shop"
-        listen = f"127.0.0.1:{self.port}"
         with open(Path(self.where) / "server.err", "ab") as err:
-            server = subprocess.Popen([self.find(name), *words, "--listen", listen], cwd=self.where,
+            server = subprocess.Popen([self.find(name), *words, "--listen", "127.0.0.1:0"], cwd=self.where,
                                       stdout=subprocess.PIPE, stderr=err, start_new_session=True)
         self.servers.append(server)
         for line in server.stdout:
