@@ -68,6 +68,18 @@ def only_reads(command):
         w in ("-X", "-d", "--json", "--data", "-N") or w.startswith("-X") for w in words)
 
 
+def alive(group):
+    """Is a process of the group still there? Its child dies with the supervisor, but a moment later."""
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            state, _, its_group = path.read_text().rsplit(")", 1)[1].split()[:3]
+        except OSError:
+            continue
+        if int(its_group) == group and state != "Z":
+            return True
+    return False
+
+
 class Page:
     def __init__(self, programs, where):
         self.programs, self.servers, self.port = Path(programs).resolve(), [], 0
@@ -89,6 +101,9 @@ class Page:
                 pass
         for server in self.servers:
             server.wait(HUNG)
+            deadline = time.monotonic() + HUNG
+            while alive(server.pid) and time.monotonic() < deadline:
+                PAUSE.wait(0.01)
         self.servers = []
 
     def type(self, command):
