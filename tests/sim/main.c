@@ -1,6 +1,6 @@
 /* sim: runs seeds of the simulated world.
  *
- *     sim                60 s of seeds from 1 on; 10 min with HARK_TEST_LONG=1
+ *     sim                40 s of seeds from 1 on; 10 min with HARK_TEST_LONG=1
  *     sim SEED           one seed, with its history
  *     sim FIRST N        N seeds
  *     sim --plants       each mistake planted in the core must be found within 10000 seeds
@@ -243,6 +243,6 @@ int main(int argc, char **argv)
     }
     if (argc > 2)
         return run_range(argv[0], number(argv[1]), number(argv[2]), -1);
-    int64_t seconds = getenv("HARK_TEST_LONG") ? 600 : getenv("HARK_TEST_BRIEF") ? 15 : 60;
+    int64_t seconds = getenv("HARK_TEST_LONG") ? 600 : getenv("HARK_TEST_BRIEF") ? 15 : 40;
     return run_range(argv[0], 1, UINT64_MAX - 1, seconds * INT64_C(1000000000));
 }
