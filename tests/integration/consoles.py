@@ -29,6 +29,8 @@ import threading
 import time
 from pathlib import Path
 
+from shop_kit import group_alive
+
 HUNG = 60 if not os.environ.get("HARK_TEST_BRIEF") else 240  # seconds
 FENCE = re.compile(r"^```console[ \t]*\n(.*?)^```[ \t]*$", re.M | re.S)
 DONE = "consoles-done-7f3a"
@@ -68,18 +70,6 @@ def only_reads(command):
         w in ("-X", "-d", "--json", "--data", "-N") or w.startswith("-X") for w in words)
 
 
-def alive(group):
-    """Is a process of the group still there? Its child dies with the supervisor, but a moment later."""
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            state, _, its_group = path.read_text().rsplit(")", 1)[1].split()[:3]
-        except OSError:
-            continue
-        if int(its_group) == group and state != "Z":
-            return True
-    return False
-
-
 class Page:
     def __init__(self, programs, where):
         self.programs, self.servers, self.port = Path(programs).resolve(), [], 0
@@ -102,7 +92,7 @@ class Page:
         for server in self.servers:
             server.wait(HUNG)
             deadline = time.monotonic() + HUNG
-            while alive(server.pid) and time.monotonic() < deadline:
+            while group_alive(server.pid) and time.monotonic() < deadline:
                 PAUSE.wait(0.01)
         self.servers = []
 

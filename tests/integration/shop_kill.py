@@ -26,6 +26,8 @@ import threading
 import time
 from pathlib import Path
 
+from shop_kit import group_alive
+
 import shop_audit
 
 HUNG = 600 if os.environ.get("HARK_TEST_BRIEF") else 240  # seconds for any one thing
@@ -78,7 +80,8 @@ class Shop:
         self.seen = self.console.stat().st_size if self.console.exists() else 0
         with open(self.console, "ab") as out:
             self.parent = subprocess.Popen(
-                [*self.command, "--listen", f"127.0.0.1:{self.port}"], stdout=out, stderr=out)
+                [*self.command, "--listen", f"127.0.0.1:{self.port}"], stdout=out, stderr=out,
+                start_new_session=True)
         poll("the line that tells the address", self.said_address)
 
     def said_address(self):
@@ -106,7 +109,7 @@ class Shop:
         if parent_too:  # the child dies with it
             self.parent.kill()
             self.parent.wait()
-            poll("the child's end", lambda: not alive(child))
+            poll("the child's end", lambda: not group_alive(self.parent.pid))
             self.start()
         else:
             os.kill(child, signal.SIGKILL)
@@ -123,14 +126,6 @@ class Shop:
         if self.parent and self.parent.poll() is None:
             self.parent.kill()
             self.parent.wait()
-
-
-def alive(pid):
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
-    except OSError:
-        return False
-    return state not in ("Z", "X")
 
 
 # ---- clients -------------------------------------------------------------------------------------

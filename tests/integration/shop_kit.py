@@ -37,6 +37,18 @@ def until(what, condition):
     raise Wrong(f"in vain waited for: {what}")
 
 
+def group_alive(group):
+    """Is a process of the group still there? A child dies with its supervisor, but a moment later."""
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            state, _, its_group = path.read_text().rsplit(")", 1)[1].split()[:3]
+        except OSError:
+            continue
+        if int(its_group) == group and state not in ("Z", "X"):
+            return True
+    return False
+
+
 class Shop:
     """A running shop; `with Shop(program, directory, "--stock", "5") as shop:`."""
 
