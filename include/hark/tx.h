@@ -180,6 +180,7 @@ typedef hark_verdict (*hark_delivery_done_fn)(hark_delivery *d, hark_err err,
  * Threads: as hark_delivery_transact; not in a closure.
  * Blocks: only while the writer's queue is full.
  * Errors: HARK_ESTALE, HARK_EINVAL, HARK_ENOTSUP, HARK_EDURABILITY, HARK_EWRONGTHREAD, HARK_ECLOSED,
+ * HARK_EAGAIN (the queue is full, on a thread that must not block),
  * HARK_EREADONLY, HARK_ENOMEM: neither fn nor done is called, and the delivery is still the handler's
  * to answer. */
 HARK_API HARK_MUST hark_err hark_delivery_transact_async(hark_delivery **d, hark_tx_fn fn,

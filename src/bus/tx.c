@@ -381,8 +381,7 @@ hark_err hk_tx_may_wait(const char *call, hark_errinfo *ei)
 {
     if (hk_role_may_block())
         return HARK_OK;
-    return hk_fail(ei, HARK_EWRONGTHREAD, "%s would block this thread; use hark_transact_async",
-                   call);
+    return hk_fail(ei, HARK_EWRONGTHREAD, "%s would block this thread; use %s_async", call, call);
 }
 
 /* Runs it and waits; then it is the caller's to free. */

@@ -7,7 +7,6 @@
 
 static fixture f;
 static reply r;
-static char v[512];
 
 static hark_err not_found(hark_ctx *c, void *ud)
 {
@@ -59,9 +58,7 @@ static void ask(const char *method, const char *target, const char *with)
 
 static void expect(const char *name, const char *want)
 {
-    reply_header(&r, name, v, sizeof v);
-    if (strcmp(v, want) != 0)
-        fail_msg("%s is '%s', expected '%s' in: %s", name, v, want, r.head);
+    EXPECT_HEADER(&r, name, want);
 }
 
 static void expect_no(const char *part)

@@ -22,5 +22,12 @@
         if (!strstr((text), (part)))                                                               \
             fail_msg("'%s' has no '%s'", (text), (part));                                          \
     } while (0)
+#define EXPECT_HEADER(r, name, want)                                                               \
+    do {                                                                                           \
+        char v_[512];                                                                              \
+        if (strcmp(reply_header((r), (name), v_, sizeof v_), (want)) != 0)                         \
+            fail_msg("%s is '%s', expected '%s'; status %d: %s%s", (name), v_, (want),             \
+                     (r)->status, (r)->head, (r)->body);                                           \
+    } while (0)
 
 #endif

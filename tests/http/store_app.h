@@ -71,14 +71,6 @@ void caller_start(caller *c, int port, const char *method, const char *target, c
                   const char *body);
 void caller_join(caller *c);
 
-#define EXPECT_HEADER(r, name, want)                                                               \
-    do {                                                                                           \
-        char v_[256];                                                                              \
-        if (strcmp(reply_header(r, name, v_, sizeof v_), want) != 0)                               \
-            fail_msg("%s: '%s', expected '%s'; status %d: %s", name, v_, want, (r)->status,        \
-                     (r)->body);                                                                   \
-    } while (0)
-
 /* For requests with a key. */
 #define KEY(k) "Idempotency-Key: " k "\r\n"
 #define EXPECT_REPLAY(first, second)                                                               \
