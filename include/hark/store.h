@@ -351,6 +351,15 @@ typedef struct hark_store_version {
 } hark_store_version;
 typedef bool (*hark_store_version_fn)(void *ud, const hark_store_version *v);
 
+/* What the end of a closure means for its group. SPOILT: the closure undid all of it; the bus rolls
+ * back and runs the others again. AGAIN: its part cannot stay, and cannot be taken out, since it was begun
+ * without `undoable`; the bus rolls back and runs all again, it too, undoable this time. */
+typedef enum hark_store_fate {
+    HARK_STORE_STAYS = 0,
+    HARK_STORE_SPOILT = 1,
+    HARK_STORE_AGAIN = 2
+} hark_store_fate;
+
 typedef struct hark_store_ops {
     size_t size;
     const char *scheme; /* "sqlite" */
@@ -459,13 +468,13 @@ typedef struct hark_store_ops {
      * (HARK_ENOTSUP). Between tx_begin and tx_end come tx_run, tx_native, append, ack, keep, kept,
      * schedule_add, schedule_drop.
      * `until` (mono ns): statements of the program's are interrupted then.
+     * `undoable`: the store prepares to undo it by itself, which costs; without, it need not be able to.
      * tx_end: with `keep` its part stays in the group, HARK_OK; otherwise, or when it cannot stay
      * (statements left open, deferred foreign keys broken, the log's tables referred to), it is
-     * undone and nothing else. But a closure may have undone the whole group: then *ret_gone, and
-     * the bus rolls back and begins anew. The error tells what the closure did; HARK_OK if `keep`
+     * undone. The fate tells at what price. The error tells what the closure did; HARK_OK if `keep`
      * is false and there is nothing to say. */
-    hark_err (*tx_begin)(hark_store *s, int64_t until_ns, hark_errinfo *ei);
-    hark_err (*tx_end)(hark_store *s, bool keep, bool *ret_gone, hark_errinfo *ei);
+    hark_err (*tx_begin)(hark_store *s, int64_t until_ns, bool undoable, hark_errinfo *ei);
+    hark_err (*tx_end)(hark_store *s, bool keep, hark_store_fate *ret, hark_errinfo *ei);
     /* fn NULL: rows are dropped. *ret_changes: rows changed; may be NULL. */
     hark_err (*tx_run)(hark_store *s, const char *sql, const hark_value *args, size_t n,
                        hark_row_fn fn, void *ud, int64_t *ret_changes, hark_errinfo *ei);

@@ -69,7 +69,9 @@ typedef struct hk_writer {
     pthread_t thread;
     pthread_mutex_t role; /* who writes: the thread, or a publisher that found nobody at it */
     /* of whoever has the role */
-    unsigned led; /* groups led by publishers */
+    unsigned led;     /* groups led by publishers */
+    unsigned careful; /* groups to come in which closures are undoable one by one */
+    int64_t group_ns; /* what the last group took */
     hk_list backlog, jobs, saves;
     int64_t saves_since_ns; /* when the oldest lazy save came; 0 = none */
     int64_t retry_at_ns;    /* after a failed group: no save before this */
@@ -457,6 +459,8 @@ hark_err hk_consumer_settle(hark_delivery *d, hark_verdict verdict);
  * settled. */
 hark_err hk_consumer_seal(hark_delivery *d, hark_errinfo *ei);
 void hk_consumer_unseal(hark_delivery *d, bool committed);
+/* Unsealed as committed, and given back: both in one. */
+void hk_consumer_committed(hark_delivery *d);
 hark_err hk_consumer_extend(hark_delivery *d, int64_t ms);
 void hk_consumer_gap_done(hark_delivery *d);
 /* Under the lock: the core has changed, handlers of the old one may run on for ever. */
@@ -564,7 +568,7 @@ void hk_guard_drop(const hark_store_slot *slot);
 /* tx.c: transactions. */
 /* The writer's, in a group: runs the closure, once more each time; request.err is what came of it.
  * *ret_gone: it undid the whole group. Returns an error of the store that ends the group. */
-hark_err hk_tx_run(hark_tx *tx, bool *ret_gone);
+hark_err hk_tx_run(hark_tx *tx, bool undoable, hark_store_fate *ret);
 void hk_tx_done(hark_tx *tx, hark_err err);
 
 /* delivery.c */

@@ -10,12 +10,17 @@ typedef struct group {
     size_t events, queued, bytes;
     int64_t closures_ns; /* what closures took */
     bool full;           /* takes no more publishes */
+    bool careful;        /* closures can be undone one by one */
     hark_err err;        /* of the store: nothing of the group stays */
     hark_errinfo ei;
 } group;
 
 /* Others wait for the commit: beyond this no further closure is begun. */
 #define CLOSURES_NS (INT64_C(10) * 1000000)
+
+/* Most closures succeed, and being able to undo them costs. So it is done without until one fails: that group is
+ * run once more, and so many after it are careful. */
+enum { CAREFUL_GROUPS = 64 };
 
 /* An error of one member leaves the group alone; the store's own ends it. */
 static bool ends_group(hark_err err)
@@ -58,41 +63,40 @@ static void append(hark_bus *bus, group *g, hk_request *r)
     }
 }
 
-/* True when the closure undid the whole group. */
-static bool run_closure(group *g, hk_request *r)
+static hark_store_fate run_closure(group *g, hk_request *r)
 {
-    bool gone = false;
+    hark_store_fate fate = HARK_STORE_STAYS;
     int64_t began = hk_mono_ns();
-    g->err = hk_tx_run(r->tx, &gone);
+    g->err = hk_tx_run(r->tx, g->careful, &fate);
     if (g->err)
         g->ei = *r->ei;
     g->closures_ns += hk_mono_ns() - began;
-    return gone;
+    return fate;
 }
 
-/* Makes a member part of the transaction. True when that undid the whole group. */
-static bool put(hark_bus *bus, group *g, hk_request *r)
+/* Makes a member part of the transaction; its fate is the group's. */
+static hark_store_fate put(hark_bus *bus, group *g, hk_request *r)
 {
-    bool gone = false;
+    hark_store_fate fate = HARK_STORE_STAYS;
     if (r->tx)
-        gone = run_closure(g, r);
+        fate = run_closure(g, r);
     else
         append(bus, g, r);
     g->events += r->n;
-    return gone;
+    return fate;
 }
 
-static bool put_all(hark_bus *bus, group *g)
+static hark_store_fate put_all(hark_bus *bus, group *g)
 {
-    bool gone = false;
+    hark_store_fate fate = HARK_STORE_STAYS;
     g->events = 0;
-    for (hk_node *n = g->publishes.first; n && !gone && !g->err; n = n->next) {
+    for (hk_node *n = g->publishes.first; n && !fate && !g->err; n = n->next) {
         hk_request *r = (hk_request *)(void *)n;
         /* Others that failed may have met rows of a neighbour that does not come this time. */
         if (!r->spoilt && r->err != HARK_EDEADLINE)
-            gone = put(bus, g, r);
+            fate = put(bus, g, r);
     }
-    return gone;
+    return fate;
 }
 
 static bool reserve_fresh(hk_writer *w, size_t n)
@@ -107,15 +111,17 @@ static bool reserve_fresh(hk_writer *w, size_t n)
     return fresh != NULL;
 }
 
-/* Once more, without the closure that undid it, and then no further ones: each group has one such
- * closure to bear. Should others undo it this time, they are left out, too. */
-static void begin_again(hark_bus *bus, group *g)
+/* Once more, without a closure that spoilt it, and then no further ones: each group has one such
+ * closure to bear. Should others spoil it this time, they are left out, too. */
+static void begin_again(hark_bus *bus, group *g, hark_store_fate fate)
 {
-    g->full = true;
+    bus->writer.careful = CAREFUL_GROUPS;
+    g->careful = true;
     do {
+        g->full = g->full || fate == HARK_STORE_SPOILT;
         bus->ops->rollback(bus->store);
         g->err = bus->ops->begin(bus->store, &g->ei);
-    } while (!g->err && put_all(bus, g));
+    } while (!g->err && (fate = put_all(bus, g)) != HARK_STORE_STAYS);
     /* closures may publish more than they did the first time */
     if (!g->err && !reserve_fresh(&bus->writer, g->events))
         g->err = hk_fail(&g->ei, HARK_ENOMEM, "no memory for a group of %zu events", g->events);
@@ -126,8 +132,9 @@ static void add_publish(hark_bus *bus, group *g, hk_request *r)
     hk_list_append(&g->publishes, &r->work);
     g->queued += r->queued;
     g->bytes += r->bytes;
-    if (put(bus, g, r) && !g->err)
-        begin_again(bus, g);
+    hark_store_fate fate = put(bus, g, r);
+    if (fate && !g->err)
+        begin_again(bus, g, fate);
 }
 
 static bool may_add(const hark_bus *bus, const group *g, const hk_request *r)
@@ -309,10 +316,11 @@ static void take_all(hark_bus *bus, group *g)
 
 void hk_group(hark_bus *bus)
 {
-    group g = {0};
+    group g = {.careful = bus->writer.careful > 0};
     size_t most = bus->opts.group_events + 4096; /* the last batch may go over */
     g.err = reserve_fresh(&bus->writer, most) ? bus->ops->begin(bus->store, &g.ei) : HARK_ENOMEM;
     bool began = !g.err; /* begin_again may fail to: rolling back is safe then, too */
+    bus->writer.careful -= g.careful;
     if (g.err)
         take_all(bus, &g);
     add_publishes(bus, &g);

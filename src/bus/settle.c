@@ -56,16 +56,22 @@ static hark_err settle(hk_consumer *c, hark_delivery *d, hark_verdict verdict)
     return err;
 }
 
-hark_err hk_consumer_settle(hark_delivery *d, hark_verdict verdict)
+/* The end of a call under the lock after which the delivery is nobody's. */
+static void leave(hk_consumer *c)
 {
-    hark_sub *s = d->sub;
-    hk_consumer *c = s->consumer;
-    pthread_mutex_lock(&c->lock);
-    hark_err err = d->settled ? HARK_OK : settle(c, d, verdict);
+    hark_sub *s = c->sub;
     c->running--;
     hk_consumer_unlock(c);
     hk_gate_open(&s->gate); /* a lane or a place came free; a load and a step when nobody waits */
     hk_bus_running(s->bus, -1);
+}
+
+hark_err hk_consumer_settle(hark_delivery *d, hark_verdict verdict)
+{
+    hk_consumer *c = d->sub->consumer;
+    pthread_mutex_lock(&c->lock);
+    hark_err err = d->settled ? HARK_OK : settle(c, d, verdict);
+    leave(c);
     return err;
 }
 
@@ -82,10 +88,9 @@ hark_err hk_consumer_seal(hark_delivery *d, hark_errinfo *ei)
                    (unsigned long long)d->seq, d->sub->name);
 }
 
-void hk_consumer_unseal(hark_delivery *d, bool committed)
+/* Under the lock. */
+static void unseal(hk_consumer *c, hark_delivery *d, bool committed)
 {
-    hk_consumer *c = d->sub->consumer;
-    pthread_mutex_lock(&c->lock);
     bool stale = is_stale(c, d);
     d->settled = committed;
     if (committed)
@@ -94,8 +99,23 @@ void hk_consumer_unseal(hark_delivery *d, bool committed)
         note_settled(c, d, HARK_ACK, hk_now_get());
     else if (!committed && !stale)
         hk_core_unseal(c->core, d->lease);
+}
+
+void hk_consumer_unseal(hark_delivery *d, bool committed)
+{
+    hk_consumer *c = d->sub->consumer;
+    pthread_mutex_lock(&c->lock);
+    unseal(c, d, committed);
     hk_consumer_unlock(c);
     hk_gate_open(&d->sub->gate);
+}
+
+void hk_consumer_committed(hark_delivery *d)
+{
+    hk_consumer *c = d->sub->consumer;
+    pthread_mutex_lock(&c->lock);
+    unseal(c, d, true);
+    leave(c);
 }
 
 hark_err hk_consumer_extend(hark_delivery *d, int64_t ms)

@@ -234,13 +234,13 @@ static bool store_failed(hark_err err)
     return err && hark_err_class(err) != HARK_CLASS_REFUSED;
 }
 
-hark_err hk_tx_run(hark_tx *tx, bool *ret_gone)
+hark_err hk_tx_run(hark_tx *tx, bool undoable, hark_store_fate *ret)
 {
     const hark_store_ops *ops = tx->bus->ops;
     hark_store *store = tx->bus->store;
     hk_request *r = &tx->request;
     begin_run(tx);
-    r->err = ops->tx_begin(store, hk_mono_ns() + tx->deadline_ns, &tx->ei);
+    r->err = ops->tx_begin(store, hk_mono_ns() + tx->deadline_ns, undoable, &tx->ei);
     if (r->err)
         return store_failed(r->err) ? r->err : HARK_OK;
     r->err = call(tx, NULL);
@@ -252,13 +252,13 @@ hark_err hk_tx_run(hark_tx *tx, bool *ret_gone)
     if (!r->err)
         broke = r->err = ack(tx);
     hark_errinfo why = {0};
-    hark_err end = ops->tx_end(store, !r->err, ret_gone, &why);
-    if (end && (!r->err || *ret_gone)) {
+    hark_err end = ops->tx_end(store, !r->err, ret, &why);
+    r->spoilt = *ret == HARK_STORE_SPOILT;
+    if (end && (!r->err || r->spoilt)) {
         r->err = end;
         tx->ei = why;
     }
-    r->spoilt = *ret_gone;
-    return store_failed(broke) && !*ret_gone ? broke : HARK_OK;
+    return store_failed(broke) && !r->spoilt ? broke : HARK_OK;
 }
 
 void hk_tx_free(hark_tx *tx)

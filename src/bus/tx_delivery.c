@@ -2,6 +2,8 @@
  * the delivery is sealed: neither its time nor anybody else ends it. */
 #include "bus/tx_i.h"
 
+#include <stdlib.h>
+
 static hark_err seal(hark_delivery *d, hark_errinfo *ei)
 {
     if (d->gap_to)
@@ -61,23 +63,37 @@ hark_err hark_delivery_transact(hark_delivery *d, hark_tx_fn fn, void *ud, const
 
 /* ---- without waiting ------------------------------------------------------------------------- */
 
-void hk_tx_settle(hark_tx *tx, hark_err err)
+static void committed(hark_tx *tx, hark_delivery *d)
 {
-    hark_delivery *d = tx->delivery;
-    hark_bus *bus = tx->bus;
-    hark_verdict verdict = err ? HARK_RETRY : HARK_ACK;
-    unseal(d, !err);
+    tx->ei = (hark_errinfo){0}; /* of a failure that the closure went on after */
+    if (tx->delivery_done)
+        (void)tx->delivery_done(d, HARK_OK, &tx->ei, tx->ud);
+    if (d->sub->consumer)
+        hk_consumer_committed(d);
+    hk_delivery_clear(d);
+    free(d);
+}
+
+static void failed(hark_tx *tx, hark_delivery *d, hark_err err)
+{
+    hark_verdict verdict = HARK_RETRY;
+    unseal(d, false);
     explain(d, err, &tx->ei);
-    if (!err)
-        tx->ei = (hark_errinfo){0}; /* of a failure that the closure went on after */
-    if (tx->delivery_done) {
-        hark_verdict answer = tx->delivery_done(d, err, &tx->ei, tx->ud);
-        verdict = err ? answer : HARK_ACK;
-    }
-    hk_tx_free(tx);
+    if (tx->delivery_done)
+        verdict = tx->delivery_done(d, err, &tx->ei, tx->ud);
     err = hark_settle(&d, HARK_OPTS(hark_settle_opts, .verdict = verdict));
     if (err) /* too late: the event has come, or comes, again */
         hk_log(HK_DEBUG, "an answer after a transaction: %s", hark_err_text(err));
+}
+
+void hk_tx_settle(hark_tx *tx, hark_err err)
+{
+    hark_bus *bus = tx->bus;
+    if (err)
+        failed(tx, tx->delivery, err);
+    else
+        committed(tx, tx->delivery);
+    hk_tx_free(tx);
     hk_bus_running(bus, -1);
 }
 

@@ -3,8 +3,9 @@
  * what nobody waits for, plain acks of consumers, waits up to LAZY_NS for company. */
 #include "bus/bus_i.h"
 
-#define LAZY_NS     (INT64_C(5) * 1000000)
-#define MAINTAIN_NS (INT64_C(2) * 1000000)
+#define LAZY_NS         (INT64_C(5) * 1000000)
+#define MAINTAIN_NS     (INT64_C(2) * 1000000) /* and up to MAINTAIN_MAX_NS where groups take as long */
+#define MAINTAIN_MAX_NS (INT64_C(10) * 1000000)
 
 void hk_list_append(hk_list *l, hk_work *work)
 {
@@ -65,12 +66,20 @@ static int64_t patience(hk_writer *w)
     return left > 0 ? left : 0;
 }
 
+/* Housekeeping may take as long as a group does: whoever waits, waits for those as well. */
+static int64_t maintain_ns(const hk_writer *w)
+{
+    return w->group_ns < MAINTAIN_NS       ? MAINTAIN_NS
+           : w->group_ns > MAINTAIN_MAX_NS ? MAINTAIN_MAX_NS
+                                           : w->group_ns;
+}
+
 /* Housekeeping between groups. False when there is none left. */
 static bool maintain(hark_bus *bus)
 {
     if (hk_mark_get(&bus->read_only))
         return false;
-    bool more = bus->ops->maintain && bus->ops->maintain(bus->store, MAINTAIN_NS);
+    bool more = bus->ops->maintain && bus->ops->maintain(bus->store, maintain_ns(&bus->writer));
     return hk_retain_turn(bus) || more;
 }
 
@@ -113,6 +122,13 @@ void hk_writer_push(hark_bus *bus, hk_work *work)
         refuse_all(bus);
 }
 
+static void group(hark_bus *bus)
+{
+    int64_t began = hk_mono_ns();
+    hk_group(bus);
+    bus->writer.group_ns = hk_mono_ns() - began;
+}
+
 /* One turn at writing. Returns how long to wait for the next one: 0 = not at all. */
 static int64_t turn(hark_bus *bus, bool stopping)
 {
@@ -127,7 +143,7 @@ static int64_t turn(hark_bus *bus, bool stopping)
     hk_given_up_turn(bus);
     int64_t wait = patience(w);
     if (wait == 0)
-        hk_group(bus);
+        group(bus);
     else if (due >= 0 && (wait < 0 || due < wait))
         wait = due;
     if (!stopping && maintain(bus))
@@ -178,7 +194,7 @@ bool hk_writer_lead(hark_bus *bus, hk_work *work)
         hk_role before = hk_role_set(HK_ROLE_WRITER);
         sort_in(w, hk_inbox_take(&w->inbox));
         hk_list_append(&w->backlog, work);
-        hk_group(bus);
+        group(bus);
         (void)hk_role_set(before);
         wake = w->backlog.first || w->jobs.first || w->saves.first || ++w->led % LED_MAX == 0;
     }

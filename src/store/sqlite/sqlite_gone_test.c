@@ -15,7 +15,7 @@
 
 static void tx_begin_short(fixture *f)
 {
-    assert_ok(f, OPS.tx_begin(f->store, hk_mono_ns() + SECOND / 100, &f->ei));
+    assert_ok(f, OPS.tx_begin(f->store, hk_mono_ns() + SECOND / 100, true, &f->ei));
 }
 
 static void test_a_query_is_interrupted_at_the_deadline(void **state)
@@ -58,7 +58,7 @@ static void test_a_closure_that_is_late_by_its_own_code_is_undone(void **state)
 {
     fixture *f = *state;
     two_good(f);
-    assert_ok(f, OPS.tx_begin(f->store, hk_mono_ns(), &f->ei));
+    assert_ok(f, OPS.tx_begin(f->store, hk_mono_ns(), true, &f->ei));
     assert_ok(f, run(f, "INSERT INTO stock VALUES('bad', 1)"));
     (void)add(f, "bad", "bad");
     tx_refused(f, HARK_EDEADLINE);
@@ -71,7 +71,7 @@ static void test_the_stores_own_writes_are_not_interrupted(void **state)
     fixture *f = *state;
     char id[16];
     two_good(f);
-    assert_ok(f, OPS.tx_begin(f->store, hk_mono_ns(), &f->ei));
+    assert_ok(f, OPS.tx_begin(f->store, hk_mono_ns(), true, &f->ei));
     for (int i = 0; i < 300; i++) { /* some 100 steps of SQLite's machine each */
         (void)snprintf(id, sizeof id, "x%d", i);
         (void)add(f, "bad", id);
@@ -111,15 +111,15 @@ static void test_nothing_is_written_after_the_transaction_is_gone(void **state)
 {
     fixture *f = *state;
     hark_store_append a = item(simple_event("t", "late"), 1);
-    bool gone;
+    hark_store_fate fate;
     two_good(f);
     tx_begin(f);
     assert_err(f, HARK_ECONSTRAINT, run(f, "INSERT OR ROLLBACK INTO stock VALUES('good-1', 1)"));
     assert_err(f, HARK_ECONSTRAINT, run(f, "INSERT INTO stock VALUES('bad', 1)"));
     assert_err(f, HARK_ECONSTRAINT, append(f, &a, 1));
     assert_err(f, HARK_ECONSTRAINT, OPS.keep(f->store, "k", "v", 1, 2, 1, &f->ei));
-    assert_err(f, HARK_ECONSTRAINT, tx_end(f, false, &gone));
-    assert_true(gone);
+    assert_err(f, HARK_ECONSTRAINT, tx_end(f, false, &fate));
+    assert_int_equal(HARK_STORE_SPOILT, fate);
     OPS.rollback(f->store);
     drop_items(&a, 1);
     begins_anew(f);
@@ -142,11 +142,11 @@ static void fill(fixture *f, const char *sql)
 static void test_a_disk_that_fills_up_undoes_what_sqlite_says(void **state)
 {
     fixture *f = *state;
-    bool gone;
+    hark_store_fate fate;
     fill(f, "INSERT INTO stock VALUES(zeroblob(100000), 1)");
-    assert_err(f, HARK_EFULL, tx_end(f, true, &gone));
+    assert_err(f, HARK_EFULL, tx_end(f, true, &fate));
     limit_pages(f, "PRAGMA max_page_count = 1000000");
-    if (gone) {
+    if (fate == HARK_STORE_SPOILT) {
         OPS.rollback(f->store);
         begins_anew(f);
     } else {
@@ -157,13 +157,13 @@ static void test_a_disk_that_fills_up_undoes_what_sqlite_says(void **state)
 static void test_a_full_disk_that_the_closure_ignores_undoes_it(void **state)
 {
     fixture *f = *state;
-    bool gone;
+    hark_store_fate fate;
     in_tx(f, "CREATE TABLE other(a, b UNIQUE)");
     fill(f, "INSERT INTO other SELECT zeroblob(9000), value FROM "
             "(SELECT 1 AS value UNION SELECT 2 UNION SELECT 3)");
-    assert_err(f, HARK_EFULL, tx_end(f, true, &gone));
+    assert_err(f, HARK_EFULL, tx_end(f, true, &fate));
     limit_pages(f, "PRAGMA max_page_count = 1000000");
-    if (gone)
+    if (fate == HARK_STORE_SPOILT)
         OPS.rollback(f->store);
     else
         commit(f);

@@ -79,6 +79,8 @@ typedef struct hk_closure {
     bool open;
     hark_err err;     /* what makes it impossible to keep it; HARK_OK = nothing yet */
     hark_errinfo why; /* the text of err */
+    bool savepoint;   /* it can be undone by itself */
+    int changes;      /* SQLite's count of changed rows when it began */
     hk_place now;
     size_t names[HK_NAME_KINDS];
     size_t versions;
@@ -308,8 +310,8 @@ hark_err hk_sqlite_count(hark_store *s, const hark_store_query *q, uint64_t *ret
 hark_err hk_sqlite_tx_open(hark_store *s, hark_errinfo *ei); /* at the end of opening */
 void hk_sqlite_tx_drop(hark_store *s);                       /* the group is being rolled back */
 void hk_sqlite_tx_finish(hark_store *s);                     /* before the connection is closed */
-hark_err hk_sqlite_tx_begin(hark_store *s, int64_t until_ns, hark_errinfo *ei);
-hark_err hk_sqlite_tx_end(hark_store *s, bool keep, bool *ret_gone, hark_errinfo *ei);
+hark_err hk_sqlite_tx_begin(hark_store *s, int64_t until_ns, bool undoable, hark_errinfo *ei);
+hark_err hk_sqlite_tx_end(hark_store *s, bool keep, hark_store_fate *ret, hark_errinfo *ei);
 hark_err hk_sqlite_tx_run(hark_store *s, const char *sql, const hark_value *args, size_t n,
                           hark_row_fn fn, void *ud, int64_t *ret_changes, hark_errinfo *ei);
 void *hk_sqlite_tx_native(hark_store *s);

@@ -11,45 +11,45 @@
 
 static inline void tx_begin(fixture *f)
 {
-    assert_ok(f, OPS.tx_begin(f->store, hk_mono_ns() + 60 * SECOND, &f->ei));
+    assert_ok(f, OPS.tx_begin(f->store, hk_mono_ns() + 60 * SECOND, true, &f->ei));
 }
 
-static inline hark_err tx_end(fixture *f, bool keep, bool *gone)
+static inline hark_err tx_end(fixture *f, bool keep, hark_store_fate *fate)
 {
-    *gone = false;
-    return OPS.tx_end(f->store, keep, gone, &f->ei);
+    *fate = HARK_STORE_STAYS;
+    return OPS.tx_end(f->store, keep, fate, &f->ei);
 }
 
 /* The closure ended well and its part stays. */
 static inline void tx_keep(fixture *f)
 {
-    bool gone;
-    assert_ok(f, tx_end(f, true, &gone));
-    assert_false(gone);
+    hark_store_fate fate;
+    assert_ok(f, tx_end(f, true, &fate));
+    assert_int_equal(HARK_STORE_STAYS, fate);
 }
 
 /* The closure itself gave up: its part is undone, the group goes on. */
 static inline void tx_undo(fixture *f)
 {
-    bool gone;
-    assert_ok(f, tx_end(f, false, &gone));
-    assert_false(gone);
+    hark_store_fate fate;
+    assert_ok(f, tx_end(f, false, &fate));
+    assert_int_equal(HARK_STORE_STAYS, fate);
 }
 
 /* The closure is refused at its end, and nothing else is. */
 static inline void tx_refused(fixture *f, hark_err expected)
 {
-    bool gone;
-    assert_err(f, expected, tx_end(f, true, &gone));
-    assert_false(gone);
+    hark_store_fate fate;
+    assert_err(f, expected, tx_end(f, true, &fate));
+    assert_int_equal(HARK_STORE_STAYS, fate);
 }
 
 /* The closure has undone the whole group. */
 static inline void tx_gone(fixture *f, hark_err expected)
 {
-    bool gone;
-    assert_err(f, expected, tx_end(f, true, &gone));
-    assert_true(gone);
+    hark_store_fate fate;
+    assert_err(f, expected, tx_end(f, true, &fate));
+    assert_int_equal(HARK_STORE_SPOILT, fate);
     OPS.rollback(f->store);
 }
 

@@ -8,7 +8,8 @@
 #include "store/sqlite/store_i.h"
 
 #define SLICE_MIN     250 /* pages: 1 MiB */
-#define SLICE_MAX     1000
+#define SLICE_FIRST   1000
+#define SLICE_MAX     2000
 #define RESTART_PAGES 4000  /* when to hold back readers */
 #define WAL_LIMIT     16384 /* 64 MiB */
 #define CUT_PATIENCE  20000000LL
@@ -31,7 +32,7 @@ void hk_wal_watch(hark_store *s)
 {
     s->cut_pause = CUT_PAUSE_MIN;
     s->wal_limit = WAL_LIMIT;
-    s->wal_slice = SLICE_MAX;
+    s->wal_slice = SLICE_FIRST;
     sqlite3_busy_timeout(s->conn.db, BUSY_PATIENCE);
     sqlite3_wal_hook(s->conn.db, committed, s);
 }
