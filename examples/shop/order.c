@@ -100,23 +100,19 @@ hark_err order_find(hark_bus *bus, const char *id, order *ret, hark_errinfo *ei)
 
 /* ---- placing ---------------------------------------------------------------------------------- */
 
-static bool take_price(const hark_row *row, void *ud)
+static bool take_number(const hark_row *row, void *ud)
 {
     *(int64_t *)ud = hark_row_int(row, 0);
-    return true;
+    return false;
 }
 
-/* Inserts line `i` at the shop's price, which its RETURNING tells; no row: no such product. */
+/* Inserts line `i` at the shop's price; no row of it: no such product. */
 static hark_err place_item(hark_tx *tx, order *o, size_t i, char field[40])
 {
     item *it = &o->items[i];
     int64_t price = 0;
-    hark_err err = hark_tx_query(tx,
-                                 "INSERT INTO order_items SELECT ?, ?, sku, ?, price FROM products "
-                                 "WHERE sku = ? RETURNING price",
-                                 HARK_ARGS(hark_text(o->id), hark_int((int64_t)i),
-                                           hark_int(it->quantity), hark_text(it->product_id)),
-                                 take_price, &price);
+    hark_err err = hark_tx_query(tx, "SELECT price FROM products WHERE sku = ?",
+                                 HARK_ARGS(hark_text(it->product_id)), take_number, &price);
     if (err)
         return err;
     snprintf(field, 40, "$.items[%u].%s", (unsigned)i, price ? "price" : "product_id");
@@ -129,7 +125,9 @@ static hark_err place_item(hark_tx *tx, order *o, size_t i, char field[40])
                             (int)(it->price % 100), it->product_id, price / 100,
                             (int)(price % 100));
     it->price = price;
-    return HARK_OK;
+    return hark_tx_exec(tx, "INSERT INTO order_items VALUES(?, ?, ?, ?, ?)",
+                        HARK_ARGS(hark_text(o->id), hark_int((int64_t)i), hark_text(it->product_id),
+                                  hark_int(it->quantity), hark_int(price)));
 }
 
 static hark_err add_up(hark_tx *tx, order *o, char field[40])
@@ -150,6 +148,23 @@ static hark_err add_up(hark_tx *tx, order *o, char field[40])
     return HARK_OK;
 }
 
+static hark_err place_head(hark_tx *tx, const order *o, char field[40])
+{
+    int64_t known = 0;
+    hark_err err = hark_tx_query(tx, "SELECT 1 FROM users WHERE id = ?",
+                                 HARK_ARGS(hark_text(o->user_id)), take_number, &known);
+    if (err)
+        return err;
+    snprintf(field, 40, "$.user_id");
+    if (!known)
+        return hark_tx_fail(tx, HARK_ENOTFOUND, "is \"%s\", who is none of our customers",
+                            o->user_id);
+    return hark_tx_exec(tx, "INSERT INTO orders VALUES(?, ?, ?, ?, ?, NULL, ?, 0)",
+                        HARK_ARGS(hark_text(o->id), hark_text(o->user_id), hark_int(o->total),
+                                  hark_text(o->currency), hark_text(o->status),
+                                  hark_int(o->created_at)));
+}
+
 hark_err order_place(hark_tx *tx, order *o, int64_t due_ms, char ret_field[40])
 {
     hark_err err = HARK_OK;
@@ -160,19 +175,8 @@ hark_err order_place(hark_tx *tx, order *o, int64_t due_ms, char ret_field[40])
         err = place_item(tx, o, i, ret_field);
     if (!err)
         err = add_up(tx, o, ret_field);
-    if (err)
-        return err;
-    err = hark_tx_exec(tx,
-                       "INSERT INTO orders SELECT ?, id, ?, ?, ?, NULL, ?, 0 FROM users "
-                       "WHERE id = ?",
-                       HARK_ARGS(hark_text(o->id), hark_int(o->total), hark_text(o->currency),
-                                 hark_text(o->status), hark_int(o->created_at),
-                                 hark_text(o->user_id)));
-    if (!err && !hark_tx_changes(tx)) {
-        snprintf(ret_field, 40, "$.user_id");
-        return hark_tx_fail(tx, HARK_ENOTFOUND, "is \"%s\", who is none of our customers",
-                            o->user_id);
-    }
+    if (!err)
+        err = place_head(tx, o, ret_field);
     if (!err)
         err = publish_order(tx, "order:created", o);
     return err ? err : schedule_due(tx, o->id, o->created_at + due_ms * 1000000);
@@ -244,7 +248,7 @@ hark_err order_ship(hark_tx *tx, const char *id, order *ret)
         move(tx, "UPDATE orders SET status = 'shipped', holds = 0 WHERE id = ? AND status = 'paid'",
              HARK_ARGS(hark_text(id)), id, "shipped", &o);
     if (!err)
-        err = order_sell(tx, id);
+        err = order_sell(tx, &o);
     if (!err)
         err = hark_tx_exec(tx, "INSERT INTO shipments VALUES(?1, 'track-' || substr(?1, 5), ?2)",
                            HARK_ARGS(hark_text(id), hark_int(shop_now())));

@@ -70,7 +70,7 @@ hark_err order_pay(hark_tx *tx, const char *id, const char *reference, order *re
 /* Shipped: paid -> shipped, reserved stock becomes sold, order:shipped. Errors as order_pay.
  * order_sell is the stock's part of it. */
 hark_err order_ship(hark_tx *tx, const char *id, order *ret);
-hark_err order_sell(hark_tx *tx, const char *id);
+hark_err order_sell(hark_tx *tx, const order *o);
 
 /* Cancelled from created, reserved or paid: its stock is released by the inventory consumer, its
  * payment refunded by the payment consumer, both on order:cancelled. Errors as order_pay. */

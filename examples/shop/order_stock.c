@@ -6,11 +6,6 @@
 #include <inttypes.h>
 #include <stdio.h>
 
-/* How many of each product an order has: two of its lines may name the same one. */
-#define WANTED                                                                                     \
-    "(SELECT product_id, sum(quantity) AS n FROM order_items WHERE order_id = ? "                  \
-    "GROUP BY product_id) AS wanted"
-
 static hark_err change_status(hark_tx *tx, const char *id, const char *from, const char *to,
                               int64_t holds)
 {
@@ -25,6 +20,26 @@ static note note_of(const order *o)
     snprintf(n.user_id, sizeof n.user_id, "%s", o->user_id);
     snprintf(n.currency, sizeof n.currency, "%s", o->currency);
     return n;
+}
+
+/* ---- an item's way from the shelf to the customer --------------------------------------------- */
+
+#define RESERVE "UPDATE products SET stock = stock - ?2, reserved = reserved + ?2 WHERE sku = ?1"
+#define RELEASE "UPDATE products SET stock = stock + ?2, reserved = reserved - ?2 WHERE sku = ?1"
+#define SELL    "UPDATE products SET reserved = reserved - ?2, sold = sold + ?2 WHERE sku = ?1"
+
+static hark_err move_item(hark_tx *tx, const char *sql, const item *it)
+{
+    return hark_tx_exec(tx, sql, HARK_ARGS(hark_text(it->product_id), hark_int(it->quantity)));
+}
+
+/* The first `n` items of an order. */
+static hark_err move_items(hark_tx *tx, const char *sql, const order *o, size_t n)
+{
+    hark_err err = HARK_OK;
+    for (size_t i = 0; i < n && !err; i++)
+        err = move_item(tx, sql, &o->items[i]);
+    return err;
 }
 
 /* ---- reserving -------------------------------------------------------------------------------- */
@@ -47,10 +62,24 @@ static hark_err reject(hark_tx *tx, const order *o)
     hark_err err = change_status(tx, o->id, "reserved", "created", 0);
     if (!err)
         err = hark_tx_query(tx,
-                            "SELECT sku, name, n, stock FROM products JOIN " WANTED
-                            " ON sku = product_id WHERE stock < n",
+                            "SELECT sku, name, sum(quantity) AS n, stock FROM order_items JOIN "
+                            "products ON sku = product_id WHERE order_id = ? GROUP BY sku "
+                            "HAVING stock < n",
                             HARK_ARGS(hark_text(o->id)), take_missing, &n);
     return err ? err : publish_note(tx, "inventory:rejected", &n);
+}
+
+/* All items or none: when one is refused, those before it go back. */
+static hark_err take_stock(hark_tx *tx, const order *o)
+{
+    for (size_t i = 0; i < o->n_items; i++) {
+        hark_err err = move_item(tx, RESERVE, &o->items[i]);
+        if (err) {
+            hark_err back = move_items(tx, RELEASE, o, i);
+            return back ? back : err;
+        }
+    }
+    return HARK_OK;
 }
 
 hark_err order_reserve(hark_tx *tx, const order *o, bool *ret_done)
@@ -59,11 +88,8 @@ hark_err order_reserve(hark_tx *tx, const order *o, bool *ret_done)
     hark_err err = change_status(tx, o->id, "created", "reserved", 1);
     if (err || !hark_tx_changes(tx))
         return err;
-    err = hark_tx_exec(tx,
-                       "UPDATE products SET stock = stock - n, reserved = reserved + n FROM " WANTED
-                       " WHERE sku = product_id",
-                       HARK_ARGS(hark_text(o->id)));
-    if (err == HARK_ECONSTRAINT) /* stock would be negative: the whole UPDATE is undone */
+    err = take_stock(tx, o);
+    if (err == HARK_ECONSTRAINT) /* stock would be negative */
         return reject(tx, o);
     note n = note_of(o);
     if (!err)
@@ -74,12 +100,9 @@ hark_err order_reserve(hark_tx *tx, const order *o, bool *ret_done)
 
 /* ---- afterwards ------------------------------------------------------------------------------- */
 
-hark_err order_sell(hark_tx *tx, const char *id)
+hark_err order_sell(hark_tx *tx, const order *o)
 {
-    return hark_tx_exec(tx,
-                        "UPDATE products SET reserved = reserved - n, sold = sold + n FROM " WANTED
-                        " WHERE sku = product_id",
-                        HARK_ARGS(hark_text(id)));
+    return move_items(tx, SELL, o, o->n_items);
 }
 
 hark_err order_release(hark_tx *tx, const order *o, bool *ret_done)
@@ -90,10 +113,7 @@ hark_err order_release(hark_tx *tx, const order *o, bool *ret_done)
         HARK_ARGS(hark_text(o->id)));
     if (err || !hark_tx_changes(tx))
         return err;
-    err = hark_tx_exec(tx,
-                       "UPDATE products SET stock = stock + n, reserved = reserved - n FROM " WANTED
-                       " WHERE sku = product_id",
-                       HARK_ARGS(hark_text(o->id)));
+    err = move_items(tx, RELEASE, o, o->n_items);
     note n = note_of(o);
     *ret_done = !err;
     return err ? err : publish_note(tx, "inventory:released", &n);

@@ -15,25 +15,26 @@ const schema = `
 CREATE TABLE IF NOT EXISTS users(id TEXT PRIMARY KEY, name TEXT, email TEXT, created_at INTEGER) STRICT;
 CREATE TABLE IF NOT EXISTS products(sku TEXT PRIMARY KEY, name TEXT, price INTEGER, start INTEGER,
   stock INTEGER CHECK(stock >= 0), reserved INTEGER CHECK(reserved >= 0), sold INTEGER,
-  CHECK(start = stock + reserved + sold)) STRICT;
+  CHECK(start = stock + reserved + sold)) STRICT, WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS orders(id TEXT PRIMARY KEY, user_id TEXT REFERENCES users, total INTEGER,
   currency TEXT, status TEXT, reason TEXT, created_at INTEGER, holds INTEGER) STRICT;
 CREATE INDEX IF NOT EXISTS orders_of_user ON orders(user_id);
 CREATE TABLE IF NOT EXISTS order_items(order_id TEXT, line INTEGER, product_id TEXT REFERENCES products,
   quantity INTEGER, price INTEGER, PRIMARY KEY(order_id, line)) STRICT, WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS payments(order_id TEXT PRIMARY KEY, amount INTEGER, reference TEXT,
-  paid_at INTEGER, refunded_at INTEGER) STRICT;
-CREATE TABLE IF NOT EXISTS shipments(order_id TEXT PRIMARY KEY, tracking TEXT, shipped_at INTEGER) STRICT;
-CREATE TABLE IF NOT EXISTS points(order_id TEXT PRIMARY KEY, user_id TEXT, points INTEGER) STRICT;
-CREATE INDEX IF NOT EXISTS points_of_user ON points(user_id, points);
+  paid_at INTEGER, refunded_at INTEGER) STRICT, WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS shipments(order_id TEXT PRIMARY KEY, tracking TEXT, shipped_at INTEGER) STRICT, WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS points(order_id TEXT, user_id TEXT, points INTEGER,
+  PRIMARY KEY(user_id, order_id)) STRICT, WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS mails(order_id TEXT, kind TEXT, sent_at INTEGER, PRIMARY KEY(order_id, kind))
   STRICT, WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS audit(seq INTEGER PRIMARY KEY, type TEXT, subject TEXT, correlationid TEXT,
   recorded_at INTEGER) STRICT;
-CREATE TABLE IF NOT EXISTS analytics_totals(name TEXT PRIMARY KEY, n INTEGER) STRICT;
-CREATE TABLE IF NOT EXISTS analytics_products(sku TEXT PRIMARY KEY, ordered INTEGER, revenue INTEGER) STRICT;
+CREATE TABLE IF NOT EXISTS analytics_totals(name TEXT PRIMARY KEY, n INTEGER) STRICT, WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS analytics_products(sku TEXT PRIMARY KEY, ordered INTEGER, revenue INTEGER)
+  STRICT, WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS analytics_days(day TEXT, status TEXT, n INTEGER, total INTEGER,
-  PRIMARY KEY(day, status)) STRICT;
+  PRIMARY KEY(day, status)) STRICT, WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS events(seq INTEGER PRIMARY KEY, id TEXT, type TEXT, subject TEXT,
   correlationid TEXT, recorded_at INTEGER, data BLOB) STRICT;
 CREATE TABLE IF NOT EXISTS consumers(name TEXT PRIMARY KEY, position INTEGER) STRICT;

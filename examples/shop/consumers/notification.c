@@ -31,21 +31,24 @@ static bool take_address(const hark_row *row, void *ud)
     mail *m = ud;
     const char *to = hark_row_text(row, 0);
     snprintf(m->to, sizeof m->to, "%s", to ? to : "");
-    return true;
+    return false;
 }
 
 static hark_err note_down(hark_tx *tx, void *ud)
 {
     mail *m = ud;
     m->to[0] = '\0';
-    return hark_tx_query(
-        tx,
-        "INSERT INTO mails(order_id, kind, sent_at) "
-        "SELECT id, ?, ? FROM orders WHERE id = ? ON CONFLICT DO NOTHING "
-        "RETURNING (SELECT email FROM users JOIN orders ON user_id = users.id "
-        "WHERE orders.id = order_id)",
-        HARK_ARGS(hark_text(m->kind->name), hark_int(m->at), hark_text(m->order_id)), take_address,
-        m);
+    hark_err err = hark_tx_query(
+        tx, "SELECT email FROM orders JOIN users ON users.id = user_id WHERE orders.id = ?",
+        HARK_ARGS(hark_text(m->order_id)), take_address, m);
+    if (err || !m->to[0])
+        return err;
+    err = hark_tx_exec(
+        tx, "INSERT INTO mails(order_id, kind, sent_at) VALUES(?, ?, ?) ON CONFLICT DO NOTHING",
+        HARK_ARGS(hark_text(m->order_id), hark_text(m->kind->name), hark_int(m->at)));
+    if (!err && !hark_tx_changes(tx))
+        m->to[0] = '\0';
+    return err;
 }
 
 static hark_verdict sent(job *j, hark_err err)
