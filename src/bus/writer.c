@@ -4,8 +4,8 @@
 #include "bus/bus_i.h"
 
 #define LAZY_NS         (INT64_C(5) * 1000000)
-#define MAINTAIN_NS     (INT64_C(2) * 1000000) /* and up to MAINTAIN_MAX_NS where groups take as long */
-#define MAINTAIN_MAX_NS (INT64_C(10) * 1000000)
+#define MAINTAIN_NS     (INT64_C(2) * 1000000)
+#define MAINTAIN_MAX_NS (INT64_C(20) * 1000000) /* where groups are long */
 
 void hk_list_append(hk_list *l, hk_work *work)
 {
@@ -66,12 +66,12 @@ static int64_t patience(hk_writer *w)
     return left > 0 ? left : 0;
 }
 
-/* Housekeeping may take as long as a group does: whoever waits, waits for those as well. */
+/* Housekeeping may take as long as two groups: whoever waits, waits for those as well, and large
+ * slices of it are cheaper. */
 static int64_t maintain_ns(const hk_writer *w)
 {
-    return w->group_ns < MAINTAIN_NS       ? MAINTAIN_NS
-           : w->group_ns > MAINTAIN_MAX_NS ? MAINTAIN_MAX_NS
-                                           : w->group_ns;
+    int64_t ns = w->group_ns * 2;
+    return ns < MAINTAIN_NS ? MAINTAIN_NS : ns > MAINTAIN_MAX_NS ? MAINTAIN_MAX_NS : ns;
 }
 
 /* Housekeeping between groups. False when there is none left. */

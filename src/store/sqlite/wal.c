@@ -83,7 +83,7 @@ static void fit_slice(hark_store *s, int64_t took, int64_t budget_ns)
 {
     if (took > budget_ns && s->wal_slice > SLICE_MIN)
         s->wal_slice /= 2;
-    else if (took < budget_ns / 3 && s->wal_slice < SLICE_MAX)
+    else if (took < budget_ns / 2 && s->wal_slice < SLICE_MAX)
         s->wal_slice *= 2;
 }
 
