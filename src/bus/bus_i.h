@@ -9,6 +9,7 @@
 #include "base/base.h"
 #include "bus/bus.h"
 #include "bus/settled_i.h"
+#include "bus/writer_i.h"
 #include "delivery/delivery.h"
 #include "event/event.h"
 #include "store/store.h"
@@ -16,75 +17,6 @@
 #include <hark/operate.h>
 #include <hark/supervise.h>
 #include <hark/tx.h>
-
-/* ---- what travels to the writer -------------------------------------------------------------- */
-
-typedef enum hk_kind { HK_PUBLISH, HK_JOB, HK_SAVE } hk_kind;
-
-/* A node in the writer's inbox; the first member of what it stands for. */
-typedef struct hk_work {
-    hk_node node;
-    hk_kind kind;
-} hk_work;
-
-/* A publish on its way. A single event's lies in the event's extra room, a batch's in one block. */
-typedef struct hk_request {
-    hk_work work;
-    size_t n, bytes;
-    int64_t made_ns; /* wall clock */
-    hark_store_append *items;
-    hark_store_append one;
-    hark_receipt *receipts; /* blocking: NULL, or room for n */
-    hark_published_fn fn;   /* async */
-    void *ud;
-    hark_errinfo *ei; /* blocking: the caller's, or NULL */
-    hark_err err;
-    hk_gate done;      /* blocking: opened at the end */
-    uint64_t schedule; /* not 0: it is this schedule's, which goes in the same group */
-    size_t queued;     /* what it counts in the queue */
-    hark_tx *tx;       /* not NULL: a closure, whose events are made when it runs */
-    bool spoilt;       /* its closure undid a whole group: it does not run again */
-} hk_request;
-
-/* Something else for the writer to do inside a group; the caller waits. */
-typedef struct hk_job {
-    hk_work work;
-    hark_err (*run)(hark_bus *bus, void *ud, hark_errinfo *ei);
-    void *ud;
-    hark_errinfo *ei;
-    hark_err err;
-    hk_gate done;
-} hk_job;
-
-typedef struct hk_list {
-    hk_node *first, *last;
-} hk_list;
-
-typedef struct hk_writer {
-    hk_inbox inbox;
-    hk_count queued_events, queued_bytes;
-    hk_gate room; /* opened when the queue gets shorter */
-    hk_mark stopping;
-    bool running; /* under the bus's lock */
-    pthread_t thread;
-    pthread_mutex_t role; /* who writes: the thread, or a publisher that found nobody at it */
-    /* of whoever has the role */
-    unsigned led;     /* groups led by publishers */
-    unsigned careful; /* groups to come in which closures are undoable one by one */
-    int64_t group_ns; /* what the last group took */
-    hk_list backlog, jobs, saves;
-    int64_t saves_since_ns; /* when the oldest lazy save came; 0 = none */
-    int64_t retry_at_ns;    /* after a failed group: no save before this */
-    bool ending;            /* the thread has seen `stopping` */
-    size_t unsaved;         /* consumers whose last state did not come to be committed */
-    hark_event **fresh;     /* events of the group, for dispatch */
-    size_t n_fresh, cap_fresh;
-    hk_mark last_failed_ns; /* wall time of the last failed group; 0 = the last one was committed */
-    hk_mark last_error;     /* the hark_err that it failed with; 0 = not known */
-    /* schedule.c; under its lock */
-    pthread_mutex_t sched_lock;
-    hk_sched *sched;
-} hk_writer;
 
 /* ---- figures: stats.c ------------------------------------------------------------------------- */
 
@@ -200,7 +132,9 @@ typedef struct hk_consumer {
     bool collected; /* a save of it is under way */
     /* more than acks of what has no row: somebody may go on when it is committed */
     bool save_wakes;
-    hark_err save_err;      /* of the group under way; the writer's */
+    hark_err save_err; /* of the group under way; the writer's, as the next three */
+    hark_delivery *committed, *committed_last;
+    struct hk_consumer *next_committed;
     size_t unsaved, saving; /* settled since the last commit; of these in the save under way */
     bool stale;     /* being reset, or reset by somebody else: starts nothing, saves nothing */
     size_t running; /* deliveries out */
@@ -257,10 +191,11 @@ struct hark_delivery {
     hk_lease lease;        /* consumers */
     hark_store_slot *slot; /* what it has of the crash guard; NULL = nothing */
     uint64_t generation;
-    uint64_t ordinal;   /* of the next derived id */
-    int64_t delay_ms;   /* -1 = the policy's */
-    int64_t started_ns; /* mono */
-    bool settled;       /* by its transaction; its holder has not given it back yet */
+    uint64_t ordinal;    /* of the next derived id */
+    int64_t delay_ms;    /* -1 = the policy's */
+    int64_t started_ns;  /* mono */
+    bool settled;        /* by its transaction; its holder has not given it back yet */
+    hark_delivery *next; /* of those that the group under way has settled; the writer's */
     char *error;
     char replay_id[40]; /* empty = not a replay */
 };
@@ -459,8 +394,10 @@ hark_err hk_consumer_settle(hark_delivery *d, hark_verdict verdict);
  * settled. */
 hark_err hk_consumer_seal(hark_delivery *d, hark_errinfo *ei);
 void hk_consumer_unseal(hark_delivery *d, bool committed);
-/* Unsealed as committed, and given back: both in one. */
+/* The writer's. Its transaction without waiting is committed: it is handed over, and at the end of the group
+ * hk_consumers_committed unseals and gives back all of them, those of a consumer under one lock with one wake-up. */
 void hk_consumer_committed(hark_delivery *d);
+void hk_consumers_committed(hark_bus *bus);
 hark_err hk_consumer_extend(hark_delivery *d, int64_t ms);
 void hk_consumer_gap_done(hark_delivery *d);
 /* Under the lock: the core has changed, handlers of the old one may run on for ever. */

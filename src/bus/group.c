@@ -261,6 +261,7 @@ static void finish_publishes(hark_bus *bus, group *g)
             *r->ei = g->ei;
         hk_request_done(bus, r, g->err ? g->err : r->err);
     }
+    hk_consumers_committed(bus);
     if (w->n_fresh) /* on a direct store there are none, and dispatch is others' */
         hk_dispatch_all(bus, w->fresh, w->n_fresh);
 }

@@ -2,6 +2,8 @@
  * or after a reset, changes nothing. */
 #include "bus/bus_i.h"
 
+#include <stdlib.h>
+
 /* Under the lock. */
 void hk_consumer_give_slot(hk_consumer *c, hark_delivery *d)
 {
@@ -56,22 +58,16 @@ static hark_err settle(hk_consumer *c, hark_delivery *d, hark_verdict verdict)
     return err;
 }
 
-/* The end of a call under the lock after which the delivery is nobody's. */
-static void leave(hk_consumer *c)
+hark_err hk_consumer_settle(hark_delivery *d, hark_verdict verdict)
 {
-    hark_sub *s = c->sub;
+    hark_sub *s = d->sub;
+    hk_consumer *c = s->consumer;
+    pthread_mutex_lock(&c->lock);
+    hark_err err = d->settled ? HARK_OK : settle(c, d, verdict);
     c->running--;
     hk_consumer_unlock(c);
     hk_gate_open(&s->gate); /* a lane or a place came free; a load and a step when nobody waits */
     hk_bus_running(s->bus, -1);
-}
-
-hark_err hk_consumer_settle(hark_delivery *d, hark_verdict verdict)
-{
-    hk_consumer *c = d->sub->consumer;
-    pthread_mutex_lock(&c->lock);
-    hark_err err = d->settled ? HARK_OK : settle(c, d, verdict);
-    leave(c);
     return err;
 }
 
@@ -89,14 +85,14 @@ hark_err hk_consumer_seal(hark_delivery *d, hark_errinfo *ei)
 }
 
 /* Under the lock. */
-static void unseal(hk_consumer *c, hark_delivery *d, bool committed)
+static void unseal(hk_consumer *c, hark_delivery *d, bool committed, hk_now now)
 {
     bool stale = is_stale(c, d);
     d->settled = committed;
     if (committed)
         hk_consumer_give_slot(c, d);
     if (committed && !stale && hk_core_acked(c->core, d->lease) == HARK_OK)
-        note_settled(c, d, HARK_ACK, hk_now_get());
+        note_settled(c, d, HARK_ACK, now);
     else if (!committed && !stale)
         hk_core_unseal(c->core, d->lease);
 }
@@ -105,17 +101,56 @@ void hk_consumer_unseal(hark_delivery *d, bool committed)
 {
     hk_consumer *c = d->sub->consumer;
     pthread_mutex_lock(&c->lock);
-    unseal(c, d, committed);
+    unseal(c, d, committed, hk_now_get());
     hk_consumer_unlock(c);
     hk_gate_open(&d->sub->gate);
 }
 
+/* ---- settled by the transactions of one group ------------------------------------------------ */
+
 void hk_consumer_committed(hark_delivery *d)
 {
     hk_consumer *c = d->sub->consumer;
-    pthread_mutex_lock(&c->lock);
-    unseal(c, d, true);
-    leave(c);
+    hk_writer *w = &d->sub->bus->writer;
+    d->next = NULL;
+    if (c->committed) {
+        c->committed_last->next = d;
+    } else {
+        c->committed = d;
+        c->next_committed = w->committed;
+        w->committed = c;
+    }
+    c->committed_last = d;
+}
+
+/* Each delivery holds the subscription until it is dropped. */
+static void drop_all(hark_bus *bus, hark_delivery *d)
+{
+    for (hark_delivery *next; d; d = next) {
+        next = d->next;
+        hk_delivery_clear(d);
+        free(d);
+        hk_bus_running(bus, -1); /* the delivery, */
+        hk_bus_running(bus, -1); /* and its transaction */
+    }
+}
+
+void hk_consumers_committed(hark_bus *bus)
+{
+    hk_now now = bus->writer.committed ? hk_now_get() : (hk_now){0};
+    for (hk_consumer *c; (c = bus->writer.committed) != NULL;) {
+        hark_delivery *all = c->committed;
+        bus->writer.committed = c->next_committed;
+        c->committed = NULL;
+        pthread_mutex_lock(&c->lock);
+        for (hark_delivery *d = all; d; d = d->next) {
+            unseal(c, d, true, now);
+            c->running--;
+        }
+        hk_consumer_unlock(c);
+        hk_gate_open(&c->sub->gate);
+        drop_all(bus, all);
+    }
 }
 
 hark_err hk_consumer_extend(hark_delivery *d, int64_t ms)

@@ -68,10 +68,13 @@ static void committed(hark_tx *tx, hark_delivery *d)
     tx->ei = (hark_errinfo){0}; /* of a failure that the closure went on after */
     if (tx->delivery_done)
         (void)tx->delivery_done(d, HARK_OK, &tx->ei, tx->ud);
-    if (d->sub->consumer)
+    if (d->sub->consumer) {
         hk_consumer_committed(d);
+        return;
+    }
     hk_delivery_clear(d);
     free(d);
+    hk_bus_running(tx->bus, -1);
 }
 
 static void failed(hark_tx *tx, hark_delivery *d, hark_err err)
@@ -84,17 +87,16 @@ static void failed(hark_tx *tx, hark_delivery *d, hark_err err)
     err = hark_settle(&d, HARK_OPTS(hark_settle_opts, .verdict = verdict));
     if (err) /* too late: the event has come, or comes, again */
         hk_log(HK_DEBUG, "an answer after a transaction: %s", hark_err_text(err));
+    hk_bus_running(tx->bus, -1);
 }
 
 void hk_tx_settle(hark_tx *tx, hark_err err)
 {
-    hark_bus *bus = tx->bus;
     if (err)
         failed(tx, tx->delivery, err);
     else
         committed(tx, tx->delivery);
     hk_tx_free(tx);
-    hk_bus_running(bus, -1);
 }
 
 static hark_err check(const hark_delivery *d, hark_errinfo *ei)
