@@ -4,8 +4,6 @@
  * between, the row counts as soon as the consumer is loaded. */
 #include "store/sqlite/store_i.h"
 
-#include <stdlib.h>
-
 /* Has this consumer acked in this group with this generation? A reset forgets it. */
 static bool is_acking(const hark_store *s, uint64_t consumer, uint64_t generation)
 {
@@ -71,47 +69,14 @@ hark_err hk_sqlite_ack(hark_store *s, uint64_t consumer, uint64_t generation, ui
 
 /* ---- loading --------------------------------------------------------------------------------- */
 
-static void put_range(hark_store_consumer *c, hark_store_range r)
-{
-    hark_store_range *last = c->ret_n_settled ? &c->ret_settled[c->ret_n_settled - 1] : NULL;
-    if (r.first <= c->ret_floor + 1)
-        c->ret_floor = r.last > c->ret_floor ? r.last : c->ret_floor;
-    else if (last && r.first <= last->last + 1)
-        last->last = r.last > last->last ? r.last : last->last;
-    else
-        c->ret_settled[c->ret_n_settled++] = r;
-}
-
-/* Both are in order: merged, what touches the floor raises it. */
-static hark_err merge(hark_store_consumer *c, const uint64_t *seqs, size_t n, hark_errinfo *ei)
-{
-    hark_store_range *old = c->ret_settled;
-    size_t n_old = c->ret_n_settled, i = 0, j = 0;
-    hark_store_range *merged = malloc((n_old + n) * sizeof *merged);
-    if (!merged)
-        return hk_fail(ei, HARK_ENOMEM, "no memory for the state of consumer %s", c->name);
-    c->ret_settled = merged;
-    c->ret_n_settled = 0;
-    while (i < n_old || j < n) {
-        if (j == n || (i < n_old && old[i].first <= seqs[j])) {
-            put_range(c, old[i++]);
-        } else {
-            put_range(c, (hark_store_range){seqs[j], seqs[j]});
-            j++;
-        }
-    }
-    free(old);
-    if (seqs[n - 1] > c->ret_highest)
-        c->ret_highest = seqs[n - 1];
-    return HARK_OK;
-}
-
 hark_err hk_acks_fold(hark_store *s, hark_store_consumer *c, const uint64_t *seqs, size_t n,
                       bool keep, hark_errinfo *ei)
 {
-    hark_err err = n ? merge(c, seqs, n, ei) : HARK_OK;
-    if (err || n == 0 || !keep)
-        return err;
+    hark_err err = hk_ranges_settle(c, seqs, n);
+    if (err)
+        return hk_fail(ei, err, "no memory for the state of consumer %s", c->name);
+    if (n == 0 || !keep)
+        return HARK_OK;
     const hark_store_save v = {.size = sizeof v,
                                .consumer = c->ret_id,
                                .generation = c->ret_generation,

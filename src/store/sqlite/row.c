@@ -12,30 +12,6 @@
 static const hk_row_text extras[] = {HK_ROW_KEY, HK_ROW_CORRELATION, HK_ROW_CAUSATION,
                                      HK_ROW_ATTRS};
 
-static void set_text(hk_row *r, hk_row_text i, const char *s)
-{
-    r->text[i].s = s;
-    r->text[i].len = s ? strlen(s) : 0;
-}
-
-void hk_row_of(const hark_event *e, hk_row *r)
-{
-    set_text(r, HK_ROW_SOURCE, hark_event_source(e));
-    set_text(r, HK_ROW_ID, hark_event_id(e));
-    r->text[HK_ROW_TYPE].s = hark_event_type(e);
-    r->text[HK_ROW_TYPE].len = hk_event_type_len(e);
-    set_text(r, HK_ROW_MEDIA, hark_event_datacontenttype(e));
-    set_text(r, HK_ROW_SUBJECT, hark_event_subject(e));
-    set_text(r, HK_ROW_KEY, hark_event_partitionkey(e));
-    set_text(r, HK_ROW_CORRELATION, hark_event_correlationid(e));
-    set_text(r, HK_ROW_CAUSATION, hark_event_causationid(e));
-    set_text(r, HK_ROW_ATTRS, NULL);
-    r->text[HK_ROW_DATA].s = hark_event_data(e, &r->text[HK_ROW_DATA].len);
-    r->time = hark_event_time_ns(e);
-    r->dataversion = hark_event_dataversion(e);
-    r->subject_version = 0;
-}
-
 static void read_text(sqlite3_stmt *st, int col, struct hk_text *ret)
 {
     ret->s = (const char *)sqlite3_column_text(st, col);
@@ -107,41 +83,12 @@ static hark_err damaged(hk_conn *c, uint64_t seq, hark_errinfo *ei)
                    sqlite3_db_filename(c->db, "main"), (unsigned long long)seq);
 }
 
-static hark_err make_event(hk_conn *c, const hk_row *r, hark_event **ret, hark_errinfo *ei)
-{
-    hark_ext ext[HARK_EXTENSIONS_MAX];
-    hk_buf strings = {0};
-    const struct hk_text *t = r->text, *attrs = &r->text[HK_ROW_ATTRS];
-    hark_event_spec spec = {.size = sizeof spec,
-                            .type = t[HK_ROW_TYPE].s,
-                            .id = t[HK_ROW_ID].s,
-                            .source = t[HK_ROW_SOURCE].s,
-                            .subject = t[HK_ROW_SUBJECT].s,
-                            .key = t[HK_ROW_KEY].s,
-                            .datacontenttype = t[HK_ROW_MEDIA].s,
-                            .correlationid = t[HK_ROW_CORRELATION].s,
-                            .causationid = t[HK_ROW_CAUSATION].s,
-                            .dataversion = r->dataversion,
-                            .data = t[HK_ROW_DATA].s,
-                            .data_len = t[HK_ROW_DATA].len,
-                            .extensions = ext};
-    hark_err err = HARK_OK;
-    if (attrs->s && !hk_attrs_parse(attrs->s, attrs->len, &strings, ext, &spec.n_extensions, &spec))
-        err = strings.failed ? hk_fail(ei, HARK_ENOMEM, "no memory for an event's attributes")
-                             : damaged(c, r->seq, ei);
-    if (!err)
-        err = hk_event_make(&spec, NULL, r->time, 1, 0, HK_EVENT_TRUSTED, ret, ei);
-    hk_buf_free(&strings);
-    return err;
-}
-
 /* The sum covers the columns that a narrow row leaves out, too: when it does not match, there is
  * something in them, or the row is damaged, which reading it whole will tell. */
 hark_err hk_row_load(hk_conn *c, sqlite3_stmt *st, hk_names names[HK_NAME_KINDS], hk_row_form *form,
                      hark_event **ret, hark_errinfo *ei)
 {
     hk_row r;
-    hark_event *e = NULL;
     *ret = NULL;
     hark_err err = read_row(c, st, names, &r, form, ei);
     if (err)
@@ -150,11 +97,6 @@ hark_err hk_row_load(hk_conn *c, sqlite3_stmt *st, hk_names names[HK_NAME_KINDS]
         form->extras = true;
         return form->narrow ? HARK_OK : damaged(c, r.seq, ei);
     }
-    err = make_event(c, &r, &e, ei);
-    if (err)
-        return err;
-    hark_event_stamp(e, r.seq, r.recorded);
-    hark_event_stamp_subject(e, r.subject_version);
-    *ret = e;
-    return HARK_OK;
+    err = hk_row_event(&r, ret, ei);
+    return err == HARK_ECORRUPT ? damaged(c, r.seq, ei) : err;
 }

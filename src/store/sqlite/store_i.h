@@ -3,6 +3,7 @@
 #define HK_SQLITE_STORE_I_H
 
 #include "base/base.h"
+#include "store/common/common.h"
 #include "store/sqlite/conn_i.h"
 #include "store/sqlite/lock_i.h"
 #include "store/sqlite/names_i.h"
@@ -264,12 +265,6 @@ bool hk_copies_add(hk_copies *c, const void *row, size_t size, const size_t *str
 void hk_copies_clear(hk_copies *c); /* room for the next page stays */
 void hk_copies_free(hk_copies *c);
 
-/* envelope.c: an event outside the log: its attributes as CloudEvents JSON, malloc'ed, and back
- * again with its data. `what` says whose it is, for texts. */
-hark_err hk_envelope_text(const hark_event *e, char **ret, size_t *ret_len, hark_errinfo *ei);
-hark_err hk_envelope_event(const char *json, size_t len, const void *data, size_t data_len,
-                           const char *what, hark_event **ret, hark_errinfo *ei);
-
 /* slots.c: what workers have in hand; hk_slots_open at the end of opening, before readers exist;
  * hk_slots_close also when opening failed, before hk_slots_open or in it */
 hark_err hk_slots_open(hark_store *s, hark_errinfo *ei);
@@ -337,12 +332,6 @@ hark_err hk_kept_put(hark_store *s, const char *key, const void *data, size_t le
 hark_err hk_kept_get(hark_store *s, const char *key, int64_t now, void **ret, size_t *ret_len,
                      hark_errinfo *ei);
 void hk_kept_sweep(hark_store *s); /* between groups */
-
-/* ranges.c: the settled set as bytes; see docs/format-sqlite.md */
-void hk_ranges_encode(uint64_t floor, const hark_store_range *ranges, size_t n, hk_buf *ret);
-hark_err hk_ranges_decode(uint64_t floor, const uint8_t *bytes, size_t len, hark_store_range **ret,
-                          size_t *ret_n);
-bool hk_ranges_have(const hark_store_range *ranges, size_t n, uint64_t seq);
 
 /* wal.c */
 void hk_wal_watch(hark_store *s);

@@ -2,7 +2,7 @@
  * sequences before it (from the floor or the range before it), then its length less one, each as a
  * variable-length integer: seven bits a byte, lowest first, the high bit set on all but the last.
  */
-#include "store/sqlite/store_i.h"
+#include "store/common/common.h"
 
 #include <stdlib.h>
 
@@ -81,4 +81,41 @@ bool hk_ranges_have(const hark_store_range *ranges, size_t n, uint64_t seq)
             high = middle;
     }
     return low < n && ranges[low].first <= seq;
+}
+
+static void put_range(hark_store_consumer *c, hark_store_range r)
+{
+    hark_store_range *last = c->ret_n_settled ? &c->ret_settled[c->ret_n_settled - 1] : NULL;
+    if (r.first <= c->ret_floor + 1)
+        c->ret_floor = r.last > c->ret_floor ? r.last : c->ret_floor;
+    else if (last && r.first <= last->last + 1)
+        last->last = r.last > last->last ? r.last : last->last;
+    else
+        c->ret_settled[c->ret_n_settled++] = r;
+}
+
+/* Both are in order: merged, what touches the floor raises it. */
+hark_err hk_ranges_settle(hark_store_consumer *c, const uint64_t *seqs, size_t n)
+{
+    hark_store_range *old = c->ret_settled;
+    size_t n_old = c->ret_n_settled, i = 0, j = 0;
+    if (n == 0)
+        return HARK_OK;
+    hark_store_range *merged = malloc((n_old + n) * sizeof *merged);
+    if (!merged)
+        return HARK_ENOMEM;
+    c->ret_settled = merged;
+    c->ret_n_settled = 0;
+    while (i < n_old || j < n) {
+        if (j == n || (i < n_old && old[i].first <= seqs[j])) {
+            put_range(c, old[i++]);
+        } else {
+            put_range(c, (hark_store_range){seqs[j], seqs[j]});
+            j++;
+        }
+    }
+    free(old);
+    if (seqs[n - 1] > c->ret_highest)
+        c->ret_highest = seqs[n - 1];
+    return HARK_OK;
 }

@@ -1,6 +1,6 @@
 /* Events that are kept outside the log, by dead letters and schedules: the attributes as
  * CloudEvents JSON, the data byte for byte beside it, and both together as an event again. */
-#include "store/sqlite/store_i.h"
+#include "store/common/common.h"
 
 #include "event/event.h"
 

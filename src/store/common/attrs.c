@@ -2,7 +2,7 @@
  * `time` where the publisher wrote it in a form of its own), as one flat JSON object in the column
  * `attrs`: a string, an integer or a boolean each, as CloudEvents writes them. Only what this file
  * wrote is read back; anything else is damage. */
-#include "store/sqlite/row_i.h"
+#include "store/common/common.h"
 
 #include "event/event.h"
 

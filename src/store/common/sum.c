@@ -2,7 +2,7 @@
  * never reach a handler. It covers every part of the event and its place, and is laid down in
  * docs/format-sqlite.md: the folded 128-bit product h = lo ^ hi of (a ^ K0) and (b ^ h), over 16
  * bytes at a time. It costs about 5 % of reading a row. */
-#include "store/sqlite/row_i.h"
+#include "store/common/common.h"
 
 #include <endian.h>
 #include <string.h>

@@ -1,0 +1,76 @@
+/* common: what the stores that keep a log of their own do alike: an event as a row of plain columns, its check
+ * sum, events kept beside the log, the settled set of a consumer. Front header for the backends;
+ * may use base and event. */
+#ifndef HK_STORE_COMMON_H
+#define HK_STORE_COMMON_H
+
+#include "base/base.h"
+
+#include <hark/event.h>
+#include <hark/store.h>
+
+/* ---- an event as a row ----------------------------------------------------------------------- */
+
+/* What a row holds, borrowed from an event or a statement. */
+typedef struct hk_row {
+    uint64_t seq;
+    int64_t recorded;
+    int64_t time;
+    int64_t dataversion;
+    int64_t subject_version; /* 0 without a subject */
+    struct hk_text {
+        const char *s; /* NULL = absent */
+        size_t len;
+    } text[10]; /* by hk_row_text */
+} hk_row;
+
+typedef enum hk_row_text {
+    HK_ROW_SOURCE,
+    HK_ROW_ID,
+    HK_ROW_TYPE,
+    HK_ROW_MEDIA,
+    HK_ROW_SUBJECT,
+    HK_ROW_KEY,
+    HK_ROW_CORRELATION,
+    HK_ROW_CAUSATION,
+    HK_ROW_ATTRS,
+    HK_ROW_DATA,
+    HK_ROW_TEXTS
+} hk_row_text;
+
+/* Everything a row needs but its place, subject_version and attrs, which are the caller's. The
+ * buffer backs nothing once the call has returned. */
+void hk_row_of(const hark_event *e, hk_row *ret);
+/* attrs.c: further attributes as a JSON object into `buf` and the row; absent when there are none. */
+hark_err hk_row_attrs(const hark_event *e, hk_buf *buf, hk_row *row, hark_errinfo *ei);
+/* sum.c: the check sum of a row whose place, subject_version and attrs are filled in. */
+int64_t hk_row_sum(const hk_row *r);
+/* The event that the row tells, with its place. Its sum is for the caller to compare. HARK_ECORRUPT without a text: the
+ * attributes are damaged. */
+hark_err hk_row_event(const hk_row *r, hark_event **ret, hark_errinfo *ei);
+
+/* Takes apart what hk_row_attrs made: strings into `buf`, *ret_n extensions into `ext`. False when
+ * it is malformed. */
+bool hk_attrs_parse(const char *text, size_t len, hk_buf *buf, hark_ext *ext, size_t *ret_n,
+                    hark_event_spec *spec);
+
+/* ---- an event outside the log: envelope.c ---------------------------------------------------- */
+
+/* Its attributes as CloudEvents JSON, malloc'ed, and back again with its data. `what` says whose it
+ * is, for texts. */
+hark_err hk_envelope_text(const hark_event *e, char **ret, size_t *ret_len, hark_errinfo *ei);
+hark_err hk_envelope_event(const char *json, size_t len, const void *data, size_t data_len,
+                           const char *what, hark_event **ret, hark_errinfo *ei);
+
+/* ---- settled sets: ranges.c ------------------------------------------------------------------ */
+
+/* As bytes; see docs/format-sqlite.md. */
+void hk_ranges_encode(uint64_t floor, const hark_store_range *ranges, size_t n, hk_buf *ret);
+hark_err hk_ranges_decode(uint64_t floor, const uint8_t *bytes, size_t len, hark_store_range **ret,
+                          size_t *ret_n);
+bool hk_ranges_have(const hark_store_range *ranges, size_t n, uint64_t seq);
+/* These sequences, in order, count as settled in what was loaded of a consumer: floor, settled set and highest. HARK_ENOMEM:
+ * nothing changed. */
+hark_err hk_ranges_settle(hark_store_consumer *c, const uint64_t *seqs, size_t n);
+
+#endif
