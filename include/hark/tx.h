@@ -6,7 +6,7 @@
  * On `sqlite:` closures run on whatever thread writes the log, one after the other, many of them in
  * one commit, so that they share one fsync. Therefore a closure
  *  - is quick: all writers wait for it, at most for its deadline;
- *  - may run more than once, because another one spoiled the commit that they were to share: it has
+ *  - may run more than once, because it or another one of the same commit failed: it has
  *    no effect but its SQL, its events and schedules, and what it writes to *ud, from the start each
  *    time;
  *  - calls nothing of the bus but the functions below: all others that would block or publish

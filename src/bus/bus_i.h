@@ -195,7 +195,8 @@ struct hark_delivery {
     int64_t delay_ms;    /* -1 = the policy's */
     int64_t started_ns;  /* mono */
     bool settled;        /* by its transaction; its holder has not given it back yet */
-    hark_delivery *next; /* of those that the group under way has settled; the writer's */
+    hark_delivery *next; /* of those that the group under way has settled; the writer's, */
+    hark_tx *tx;         /* as is its transaction */
     char *error;
     char replay_id[40]; /* empty = not a replay */
 };
@@ -394,9 +395,10 @@ hark_err hk_consumer_settle(hark_delivery *d, hark_verdict verdict);
  * settled. */
 hark_err hk_consumer_seal(hark_delivery *d, hark_errinfo *ei);
 void hk_consumer_unseal(hark_delivery *d, bool committed);
-/* The writer's. Its transaction without waiting is committed: it is handed over, and at the end of the group
- * hk_consumers_committed unseals and gives back all of them, those of a consumer under one lock with one wake-up. */
-void hk_consumer_committed(hark_delivery *d);
+/* The writer's. Its transaction without waiting is committed: it is handed over, and at the end of
+ * the group hk_consumers_committed unseals them, those of a consumer under one lock with one wake-up, tells
+ * the program, and gives them back. */
+void hk_consumer_committed(hark_delivery *d, hark_tx *tx);
 void hk_consumers_committed(hark_bus *bus);
 hark_err hk_consumer_extend(hark_delivery *d, int64_t ms);
 void hk_consumer_gap_done(hark_delivery *d);
@@ -504,9 +506,11 @@ void hk_guard_drop(const hark_store_slot *slot);
 
 /* tx.c: transactions. */
 /* The writer's, in a group: runs the closure, once more each time; request.err is what came of it.
- * *ret_gone: it undid the whole group. Returns an error of the store that ends the group. */
+ * *ret: what its end means for the group. Returns an error of the store that ends the group. */
 hark_err hk_tx_run(hark_tx *tx, bool undoable, hark_store_fate *ret);
 void hk_tx_done(hark_tx *tx, hark_err err);
+/* tx_delivery.c: tells the program that its delivery is settled, and frees it. */
+void hk_tx_tell(hark_tx *tx);
 
 /* delivery.c */
 hark_err hk_delivery_publish(hark_delivery *d, const hark_event_spec *spec, hark_receipt *ret,

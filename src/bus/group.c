@@ -22,6 +22,9 @@ typedef struct group {
  * run once more, and so many after it are careful. */
 enum { CAREFUL_GROUPS = 64 };
 
+/* One that failed after longer than this does not run again, all others having waited for it once. */
+#define TWICE_NS (INT64_C(2) * 1000000)
+
 /* An error of one member leaves the group alone; the store's own ends it. */
 static bool ends_group(hark_err err)
 {
@@ -70,7 +73,10 @@ static hark_store_fate run_closure(group *g, hk_request *r)
     g->err = hk_tx_run(r->tx, g->careful, &fate);
     if (g->err)
         g->ei = *r->ei;
-    g->closures_ns += hk_mono_ns() - began;
+    int64_t took = hk_mono_ns() - began;
+    g->closures_ns += took;
+    if (fate == HARK_STORE_AGAIN && took > TWICE_NS)
+        r->spoilt = true;
     return fate;
 }
 

@@ -108,10 +108,11 @@ void hk_consumer_unseal(hark_delivery *d, bool committed)
 
 /* ---- settled by the transactions of one group ------------------------------------------------ */
 
-void hk_consumer_committed(hark_delivery *d)
+void hk_consumer_committed(hark_delivery *d, hark_tx *tx)
 {
     hk_consumer *c = d->sub->consumer;
     hk_writer *w = &d->sub->bus->writer;
+    d->tx = tx;
     d->next = NULL;
     if (c->committed) {
         c->committed_last->next = d;
@@ -121,6 +122,19 @@ void hk_consumer_committed(hark_delivery *d)
         w->committed = c;
     }
     c->committed_last = d;
+}
+
+/* Their lanes go on before anybody is told. Returns how many there are. */
+static size_t unseal_all(hk_consumer *c, hark_delivery *all)
+{
+    size_t n = 0;
+    hk_now now = hk_now_get();
+    pthread_mutex_lock(&c->lock);
+    for (hark_delivery *d = all; d; d = d->next, n++)
+        unseal(c, d, true, now);
+    hk_consumer_unlock(c);
+    hk_gate_open(&c->sub->gate);
+    return n;
 }
 
 /* Each delivery holds the subscription until it is dropped. */
@@ -137,16 +151,15 @@ static void drop_all(hark_bus *bus, hark_delivery *d)
 
 void hk_consumers_committed(hark_bus *bus)
 {
-    hk_now now = bus->writer.committed ? hk_now_get() : (hk_now){0};
     for (hk_consumer *c; (c = bus->writer.committed) != NULL;) {
         hark_delivery *all = c->committed;
         bus->writer.committed = c->next_committed;
         c->committed = NULL;
+        size_t n = unseal_all(c, all);
+        for (hark_delivery *d = all; d; d = d->next)
+            hk_tx_tell(d->tx);
         pthread_mutex_lock(&c->lock);
-        for (hark_delivery *d = all; d; d = d->next) {
-            unseal(c, d, true, now);
-            c->running--;
-        }
+        c->running -= n;
         hk_consumer_unlock(c);
         hk_gate_open(&c->sub->gate);
         drop_all(bus, all);

@@ -63,18 +63,26 @@ hark_err hark_delivery_transact(hark_delivery *d, hark_tx_fn fn, void *ud, const
 
 /* ---- without waiting ------------------------------------------------------------------------- */
 
-static void committed(hark_tx *tx, hark_delivery *d)
+void hk_tx_tell(hark_tx *tx)
 {
     tx->ei = (hark_errinfo){0}; /* of a failure that the closure went on after */
     if (tx->delivery_done)
-        (void)tx->delivery_done(d, HARK_OK, &tx->ei, tx->ud);
+        (void)tx->delivery_done(tx->delivery, HARK_OK, &tx->ei, tx->ud);
+    hk_tx_free(tx);
+}
+
+/* Of a consumer, it is settled with all others that the group has settled. */
+static void committed(hark_tx *tx, hark_delivery *d)
+{
+    hark_bus *bus = tx->bus;
     if (d->sub->consumer) {
-        hk_consumer_committed(d);
+        hk_consumer_committed(d, tx);
         return;
     }
+    hk_tx_tell(tx);
     hk_delivery_clear(d);
     free(d);
-    hk_bus_running(tx->bus, -1);
+    hk_bus_running(bus, -1);
 }
 
 static void failed(hark_tx *tx, hark_delivery *d, hark_err err)
@@ -88,6 +96,7 @@ static void failed(hark_tx *tx, hark_delivery *d, hark_err err)
     if (err) /* too late: the event has come, or comes, again */
         hk_log(HK_DEBUG, "an answer after a transaction: %s", hark_err_text(err));
     hk_bus_running(tx->bus, -1);
+    hk_tx_free(tx);
 }
 
 void hk_tx_settle(hark_tx *tx, hark_err err)
@@ -96,7 +105,6 @@ void hk_tx_settle(hark_tx *tx, hark_err err)
         failed(tx, tx->delivery, err);
     else
         committed(tx, tx->delivery);
-    hk_tx_free(tx);
 }
 
 static hark_err check(const hark_delivery *d, hark_errinfo *ei)

@@ -1,5 +1,5 @@
 /* tx_schedule.c: publishing later, from inside a closure. The store keeps the schedule at once, in
- * the closure's savepoint; the queue in memory learns of it only when the group is committed, and
+ * the group's transaction, where the closure's other rows are; the queue in memory learns of it only when the group is committed, and
  * only of what the last run did. Where a commit's outcome is unknown it learns nothing: the next
  * open finds what is stored. */
 #include "bus/tx_i.h"

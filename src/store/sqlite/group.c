@@ -29,6 +29,7 @@ hark_err hk_group_begin(hark_store *s, hark_errinfo *ei)
         return hk_group_note(s, err);
     s->kept = s->now;
     s->n_acking = 0;
+    s->trimmed = false;
     s->in_group = true;
     return HARK_OK;
 }
@@ -43,7 +44,8 @@ void hk_group_rollback(hark_store *s)
         hk_conn_do(&s->conn, HK_SQL_ROLLBACK, "rolling back", NULL) != HARK_OK)
         s->broken = HARK_ESTORE;
     s->now = s->kept;
-    hk_trim_forget(s);
+    if (s->trimmed)
+        hk_trim_forget(s);
     hk_versions_rolled_back(s);
     for (size_t i = 0; i < HK_NAME_KINDS; i++)
         hk_intern_rollback(&s->names[i]);

@@ -18,6 +18,7 @@ typedef struct hk_program {
     bool in_tx;       /* from tx_begin to tx_end: nothing may commit */
     bool altering;    /* the statement at hand changes the schema */
     bool altered;     /* one since tx_begin did */
+    bool wrote;       /* one since tx_begin that could write succeeded, whatever it changed */
     int64_t until;    /* monotonic ns; in_tx: statements are interrupted then */
     char denied[240]; /* what was denied last, and what to do instead */
 

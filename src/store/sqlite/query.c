@@ -326,7 +326,10 @@ static hark_err step_all(hk_program *p, const char *sql, sqlite3_stmt *st, hark_
         if (err || (fn && !more && sqlite3_stmt_readonly(st)))
             return err;
     }
-    return rc == SQLITE_DONE ? HARK_OK : failed(p, sql, ei);
+    if (rc != SQLITE_DONE)
+        return failed(p, sql, ei);
+    p->wrote = p->wrote || !sqlite3_stmt_readonly(st);
+    return HARK_OK;
 }
 
 static hark_err run(hk_program *p, const char *sql, const hark_value *args, size_t n,

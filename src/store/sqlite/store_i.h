@@ -120,6 +120,7 @@ struct hark_store {
     bool subjects_kept; /* the table `hark_subjects` is not empty */
     hk_trim_pass passes[HK_TRIM_PASSES];
     size_t next_pass;
+    bool trimmed; /* the group has moved them */
     hk_tally tally;
     hk_program program; /* its statements in closures */
     hk_closure tx;

@@ -219,6 +219,7 @@ hark_err hk_trim(hark_store *s, hark_store_trim *t, hark_errinfo *ei)
         return hk_fail(ei, HARK_EINTERNAL, "trim outside of a group");
     if (s->now.first == 0 || (t->before_ns == 0 && t->keep == 0))
         return HARK_OK;
+    s->trimmed = true;
     w.pass = find_pass(s, t);
     hark_err err = prepare(&w, &done, ei);
     if (!err && !done)

@@ -227,7 +227,7 @@ hark_err hk_sqlite_tx_begin(hark_store *s, int64_t until_ns, bool undoable, hark
     for (size_t i = 0; i < HK_NAME_KINDS; i++)
         s->tx.names[i] = hk_intern_mark(&s->names[i]);
     s->program.until = until_ns;
-    s->program.altering = s->program.altered = false;
+    s->program.altering = s->program.altered = s->program.wrote = false;
     s->program.on = s->program.in_tx = true;
     return HARK_OK;
 }
@@ -302,11 +302,12 @@ static hark_err may_stay(hark_store *s, hark_errinfo *ei)
     return check_schema(s, ei);
 }
 
-/* Did it leave nothing in the database? SQLite does not count changes of the schema, and what a
- * program does with the connection cannot be known. */
+/* Did it leave nothing in the database? The program's statements only read or were refused, our own changed no
+ * row. SQLite's count is not enough for the program's: it leaves out the schema, and the ids that an
+ * INSERT OR IGNORE uses up. What a program does with the connection cannot be known. */
 static bool left_nothing(const hark_store *s)
 {
-    return sqlite3_total_changes(s->conn.db) == s->tx.changes && !s->program.altered && !s->native;
+    return !s->program.wrote && !s->native && sqlite3_total_changes(s->conn.db) == s->tx.changes;
 }
 
 static hark_err undo(hark_store *s, hark_store_fate *ret, hark_errinfo *ei)

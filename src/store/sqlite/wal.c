@@ -13,6 +13,7 @@
 #define RESTART_PAGES 4000  /* when to hold back readers */
 #define WAL_LIMIT     16384 /* 64 MiB */
 #define CUT_PATIENCE  20000000LL
+#define HOLD_PATIENCE 2000000LL /* for readers to finish their page */
 #define CUT_PAUSE_MIN 1000000000LL
 #define CUT_PAUSE_MAX 60000000000LL
 #define BUSY_PATIENCE 250 /* ms that a group waits for another program's write */
@@ -99,7 +100,7 @@ bool hk_wal_maintain(hark_store *s, int64_t budget_ns)
     if (!s->broken && s->wal_pages > s->wal_limit)
         cut(s);
     else if (!s->broken && s->wal_pages > RESTART_PAGES)
-        (void)checkpoint_alone(s, SQLITE_CHECKPOINT_RESTART, budget_ns);
+        (void)checkpoint_alone(s, SQLITE_CHECKPOINT_RESTART, HOLD_PATIENCE);
     return false;
 }
 
