@@ -90,8 +90,9 @@ static hark_err save(hark_tx *tx, void *ud)
     const chaos *c = ud;
     return hark_tx_exec(
         tx,
-        "INSERT OR REPLACE INTO chaos(consumer, fail_rate, delay_ms, crash, poisoned) "
-        "VALUES(?, ?, ?, ?, ?)",
+        "INSERT INTO chaos(consumer, fail_rate, delay_ms, crash, poisoned) VALUES(?, ?, ?, ?, ?) "
+        "ON CONFLICT(consumer) DO UPDATE SET fail_rate = excluded.fail_rate, "
+        "delay_ms = excluded.delay_ms, crash = excluded.crash, poisoned = excluded.poisoned",
         HARK_ARGS(hark_text(c->consumer), hark_real(c->fail_rate), hark_int(c->delay_ms),
                   hark_int(c->crash), hark_int((int64_t)c->poisoned)));
 }

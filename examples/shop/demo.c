@@ -149,7 +149,7 @@ static bool take_product(const hark_row *row, void *ud)
 static hark_err read_users(demo *d, hark_errinfo *ei)
 {
     d->n_users = 0;
-    return hark_query(d->s->bus, "SELECT id FROM users ORDER BY rowid LIMIT ?",
+    return hark_query(d->s->bus, "SELECT id FROM users ORDER BY created_at, id LIMIT ?",
                       HARK_ARGS(hark_int(CUSTOMERS)), take_user, d, ei);
 }
 
@@ -161,7 +161,7 @@ static hark_err look_around(demo *d, hark_errinfo *ei)
     if (!err)
         err = read_users(d, ei);
     return err ? err
-               : hark_query(d->s->bus, "SELECT sku FROM products LIMIT ?",
+               : hark_query(d->s->bus, "SELECT sku FROM products ORDER BY sku LIMIT ?",
                             HARK_ARGS(hark_int(PRODUCTS)), take_product, d, ei);
 }
 

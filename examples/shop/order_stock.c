@@ -61,11 +61,12 @@ static hark_err reject(hark_tx *tx, const order *o)
     note n = note_of(o);
     hark_err err = change_status(tx, o->id, "reserved", "created", 0);
     if (!err)
-        err = hark_tx_query(tx,
-                            "SELECT sku, name, sum(quantity) AS n, stock FROM order_items JOIN "
-                            "products ON sku = product_id WHERE order_id = ? GROUP BY sku "
-                            "HAVING stock < n",
-                            HARK_ARGS(hark_text(o->id)), take_missing, &n);
+        err = hark_tx_query(
+            tx,
+            "SELECT sku, name, CAST(sum(quantity) AS BIGINT), stock FROM order_items JOIN "
+            "products ON sku = product_id WHERE order_id = ? GROUP BY sku "
+            "HAVING stock < sum(quantity)",
+            HARK_ARGS(hark_text(o->id)), take_missing, &n);
     return err ? err : publish_note(tx, "inventory:rejected", &n);
 }
 

@@ -1,48 +1,59 @@
-/* schema.c: the shop's tables, which live in the same file as the log, and what they hold at the
+/* schema.c: the shop's tables, which live in the same place as the log, and what they hold at the
  * first start. */
 #include "order.h"
 #include "user.h"
 
-static const char *const tables[] = {
-    "CREATE TABLE IF NOT EXISTS users(id TEXT PRIMARY KEY, name TEXT NOT NULL, email TEXT NOT "
-    "NULL, "
-    "created_at INTEGER NOT NULL) STRICT",
-    /* What was there at the start, or came since, is in stock, reserved for an order, or sold. */
-    "CREATE TABLE IF NOT EXISTS products(sku TEXT PRIMARY KEY, name TEXT NOT NULL, "
-    "price INTEGER NOT NULL CHECK(price > 0), start INTEGER NOT NULL, "
-    "stock INTEGER NOT NULL CHECK(stock >= 0), reserved INTEGER NOT NULL CHECK(reserved >= 0), "
-    "sold INTEGER NOT NULL, CHECK(start = stock + reserved + sold)) STRICT, WITHOUT ROWID",
-    /* Its rowid counts up: pages of a list go by it. holds: stock is reserved for it. */
-    "CREATE TABLE IF NOT EXISTS orders(id TEXT PRIMARY KEY, user_id TEXT NOT NULL REFERENCES "
-    "users, "
-    "total INTEGER NOT NULL, currency TEXT NOT NULL, status TEXT NOT NULL, reason TEXT, "
-    "created_at INTEGER NOT NULL, holds INTEGER NOT NULL DEFAULT 0) STRICT",
-    "CREATE INDEX IF NOT EXISTS orders_of_user ON orders(user_id)",
-    "CREATE TABLE IF NOT EXISTS order_items(order_id TEXT, line INTEGER, "
-    "product_id TEXT NOT NULL REFERENCES products, quantity INTEGER NOT NULL CHECK(quantity > 0), "
-    "price INTEGER NOT NULL, PRIMARY KEY(order_id, line)) STRICT, WITHOUT ROWID",
-    "CREATE TABLE IF NOT EXISTS payments(order_id TEXT PRIMARY KEY, amount INTEGER NOT NULL, "
-    "reference TEXT, paid_at INTEGER NOT NULL, refunded_at INTEGER) STRICT, WITHOUT ROWID",
-    "CREATE TABLE IF NOT EXISTS shipments(order_id TEXT PRIMARY KEY, tracking TEXT, "
-    "shipped_at INTEGER NOT NULL) STRICT, WITHOUT ROWID",
-    /* An order has one customer: the key that finds theirs counts an order once, too. */
-    "CREATE TABLE IF NOT EXISTS points(order_id TEXT, user_id TEXT, points INTEGER NOT NULL, "
-    "PRIMARY KEY(user_id, order_id)) STRICT, WITHOUT ROWID",
-    "CREATE TABLE IF NOT EXISTS mails(order_id TEXT, kind TEXT, sent_at INTEGER NOT NULL, "
-    "PRIMARY KEY(order_id, kind)) STRICT, WITHOUT ROWID",
-    "CREATE TABLE IF NOT EXISTS audit(seq INTEGER PRIMARY KEY, type TEXT NOT NULL, subject TEXT, "
-    "userid TEXT, correlationid TEXT, causationid TEXT, recorded_at INTEGER NOT NULL) STRICT",
-    /* Which events are in the figures below: one that comes again is not counted again. */
-    "CREATE TABLE IF NOT EXISTS analytics_seen(seq INTEGER PRIMARY KEY) STRICT",
-    "CREATE TABLE IF NOT EXISTS analytics_totals(name TEXT PRIMARY KEY, n INTEGER NOT NULL) "
-    "STRICT, WITHOUT ROWID",
-    "CREATE TABLE IF NOT EXISTS analytics_products(sku TEXT PRIMARY KEY, ordered INTEGER NOT NULL, "
-    "gross INTEGER NOT NULL) STRICT, WITHOUT ROWID",
-    "CREATE TABLE IF NOT EXISTS analytics_days(day TEXT, status TEXT, n INTEGER NOT NULL, "
-    "total INTEGER NOT NULL, PRIMARY KEY(day, status)) STRICT, WITHOUT ROWID",
-    "CREATE TABLE IF NOT EXISTS chaos(consumer TEXT PRIMARY KEY, fail_rate REAL NOT NULL, "
-    "delay_ms INTEGER NOT NULL, crash INTEGER NOT NULL, poisoned INTEGER NOT NULL) STRICT",
-};
+#include <string.h>
+
+/* In both dialects: NUMBER is an integer of 64 bits, a KEYED table is one tree in the order of its key. */
+#define TABLES(NUMBER, PLAIN, KEYED)                                                                                    \
+    {                                                                                                                   \
+        "CREATE TABLE IF NOT EXISTS users(id TEXT PRIMARY KEY, name TEXT NOT NULL, "                                    \
+        "email TEXT NOT NULL, created_at " NUMBER                                                                       \
+        " NOT NULL)" PLAIN, /* What was there at the start, or came since, is in stock, reserved, or sold. */           \
+            "CREATE TABLE IF NOT EXISTS products(sku TEXT PRIMARY KEY, name TEXT NOT NULL, "                            \
+            "price " NUMBER " NOT NULL CHECK(price > 0), start " NUMBER " NOT NULL, "                                   \
+            "stock " NUMBER " NOT NULL CHECK(stock >= 0), "                                                             \
+            "reserved " NUMBER " NOT NULL CHECK(reserved >= 0), sold " NUMBER " NOT NULL, "                             \
+            "CHECK(start = stock + reserved + sold))" KEYED, /* Ids go by the time. holds: stock is reserved for it. */ \
+            "CREATE TABLE IF NOT EXISTS orders(id TEXT PRIMARY KEY, "                                                   \
+            "user_id TEXT NOT NULL REFERENCES users, total " NUMBER " NOT NULL, "                                       \
+            "currency TEXT NOT NULL, status TEXT NOT NULL, reason TEXT, "                                               \
+            "created_at " NUMBER " NOT NULL, holds " NUMBER " NOT NULL DEFAULT 0)" KEYED,                               \
+            "CREATE INDEX IF NOT EXISTS orders_of_user ON orders(user_id, id)",                                         \
+            "CREATE TABLE IF NOT EXISTS order_items(order_id TEXT, line " NUMBER ", "                                   \
+            "product_id TEXT NOT NULL REFERENCES products, "                                                            \
+            "quantity " NUMBER " NOT NULL CHECK(quantity > 0), price " NUMBER " NOT NULL, "                             \
+            "PRIMARY KEY(order_id, line))" KEYED,                                                                       \
+            "CREATE TABLE IF NOT EXISTS payments(order_id TEXT PRIMARY KEY, "                                           \
+            "amount " NUMBER " NOT NULL, reference TEXT, paid_at " NUMBER " NOT NULL, "                                 \
+            "refunded_at " NUMBER ")" KEYED,                                                                            \
+            "CREATE TABLE IF NOT EXISTS shipments(order_id TEXT PRIMARY KEY, tracking TEXT, "                           \
+            "shipped_at " NUMBER                                                                                        \
+            " NOT NULL)" KEYED, /* An order has one customer: the key that finds theirs counts an order once, too. */   \
+            "CREATE TABLE IF NOT EXISTS points(order_id TEXT, user_id TEXT, "                                           \
+            "points " NUMBER " NOT NULL, PRIMARY KEY(user_id, order_id))" KEYED,                                        \
+            "CREATE TABLE IF NOT EXISTS mails(order_id TEXT, kind TEXT, "                                               \
+            "sent_at " NUMBER " NOT NULL, PRIMARY KEY(order_id, kind))" KEYED,                                          \
+            "CREATE TABLE IF NOT EXISTS audit(seq " NUMBER " PRIMARY KEY, type TEXT NOT NULL, "                         \
+            "subject TEXT, userid TEXT, correlationid TEXT, causationid TEXT, "                                         \
+            "recorded_at " NUMBER                                                                                       \
+            " NOT NULL)" PLAIN, /* Which events are in the figures below: one that comes again is not counted again. */ \
+            "CREATE TABLE IF NOT EXISTS analytics_seen(seq " NUMBER " PRIMARY KEY)" PLAIN,                              \
+            "CREATE TABLE IF NOT EXISTS analytics_totals(name TEXT PRIMARY KEY, "                                       \
+            "n " NUMBER " NOT NULL)" KEYED,                                                                             \
+            "CREATE TABLE IF NOT EXISTS analytics_products(sku TEXT PRIMARY KEY, "                                      \
+            "ordered " NUMBER " NOT NULL, gross " NUMBER " NOT NULL)" KEYED,                                            \
+            "CREATE TABLE IF NOT EXISTS analytics_days(day TEXT, status TEXT, n " NUMBER                                \
+            " NOT NULL, total " NUMBER " NOT NULL, PRIMARY KEY(day, status))" KEYED,                                    \
+            "CREATE TABLE IF NOT EXISTS chaos(consumer TEXT PRIMARY KEY, fail_rate REAL NOT "                           \
+            "NULL, "                                                                                                    \
+            "delay_ms " NUMBER " NOT NULL, crash " NUMBER " NOT NULL, "                                                 \
+            "poisoned " NUMBER " NOT NULL)" PLAIN,                                                                      \
+            NULL                                                                                                        \
+    }
+static const char *const on_sqlite[] = TABLES("INTEGER", " STRICT", " STRICT, WITHOUT ROWID");
+static const char *const on_postgresql[] = TABLES("BIGINT", "", "");
 
 static hark_err first_user(hark_tx *tx)
 {
@@ -64,9 +75,11 @@ static hark_err first_product(hark_tx *tx, const char *sku, const char *name, in
 static hark_err make(hark_tx *tx, void *ud)
 {
     const shop *s = ud;
-    hark_err err = HARK_OK;
-    for (size_t i = 0; i < sizeof tables / sizeof *tables && !err; i++)
-        err = hark_tx_exec(tx, tables[i], HARK_NO_ARGS);
+    hark_bus_info info = {.size = sizeof info};
+    hark_err err = hark_bus_info_get(s->bus, &info);
+    const char *const *tables = strcmp(info.store, "sqlite") == 0 ? on_sqlite : on_postgresql;
+    for (; *tables && !err; tables++)
+        err = hark_tx_exec(tx, *tables, HARK_NO_ARGS);
     if (!err)
         err = first_user(tx);
     if (!err)

@@ -17,8 +17,8 @@ CREATE TABLE IF NOT EXISTS products(sku TEXT PRIMARY KEY, name TEXT, price INTEG
   stock INTEGER CHECK(stock >= 0), reserved INTEGER CHECK(reserved >= 0), sold INTEGER,
   CHECK(start = stock + reserved + sold)) STRICT, WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS orders(id TEXT PRIMARY KEY, user_id TEXT REFERENCES users, total INTEGER,
-  currency TEXT, status TEXT, reason TEXT, created_at INTEGER, holds INTEGER) STRICT;
-CREATE INDEX IF NOT EXISTS orders_of_user ON orders(user_id);
+  currency TEXT, status TEXT, reason TEXT, created_at INTEGER, holds INTEGER) STRICT, WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS orders_of_user ON orders(user_id, id);
 CREATE TABLE IF NOT EXISTS order_items(order_id TEXT, line INTEGER, product_id TEXT REFERENCES products,
   quantity INTEGER, price INTEGER, PRIMARY KEY(order_id, line)) STRICT, WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS payments(order_id TEXT PRIMARY KEY, amount INTEGER, reference TEXT,

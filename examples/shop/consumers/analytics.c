@@ -31,7 +31,7 @@ static hark_err count(hark_tx *tx, const char *name, int64_t n)
 {
     return hark_tx_exec(tx,
                         "INSERT INTO analytics_totals VALUES(?, ?) "
-                        "ON CONFLICT DO UPDATE SET n = n + excluded.n",
+                        "ON CONFLICT(name) DO UPDATE SET n = analytics_totals.n + excluded.n",
                         HARK_ARGS(hark_text(name), hark_int(n)));
 }
 
@@ -44,17 +44,19 @@ static hark_err count_day(hark_tx *tx, const figure *f)
     strftime(day, sizeof day, "%Y-%m-%d", gmtime_r(&recorded, &tm));
     return hark_tx_exec(tx,
                         "INSERT INTO analytics_days VALUES(?, ?, 1, ?) "
-                        "ON CONFLICT DO UPDATE SET n = n + 1, total = total + excluded.total",
+                        "ON CONFLICT(day, status) DO UPDATE SET n = analytics_days.n + 1, "
+                        "total = analytics_days.total + excluded.total",
                         HARK_ARGS(hark_text(day), hark_text(f->what), hark_int(f->o.total)));
 }
 
 static hark_err count_product(hark_tx *tx, const item *it, bool paid)
 {
-    return hark_tx_exec(tx,
-                        "INSERT INTO analytics_products VALUES(?, ?, ?) ON CONFLICT DO UPDATE "
-                        "SET ordered = ordered + excluded.ordered, gross = gross + excluded.gross",
-                        HARK_ARGS(hark_text(it->product_id), hark_int(paid ? 0 : it->quantity),
-                                  hark_int(paid ? it->quantity * it->price : 0)));
+    return hark_tx_exec(
+        tx,
+        "INSERT INTO analytics_products AS a VALUES(?, ?, ?) ON CONFLICT(sku) DO UPDATE "
+        "SET ordered = a.ordered + excluded.ordered, gross = a.gross + excluded.gross",
+        HARK_ARGS(hark_text(it->product_id), hark_int(paid ? 0 : it->quantity),
+                  hark_int(paid ? it->quantity * it->price : 0)));
 }
 
 static hark_err count_products(hark_tx *tx, const order *o, bool paid)

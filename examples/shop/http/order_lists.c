@@ -44,26 +44,36 @@ static bool take_row(const hark_row *row, void *ud)
     return !p->no_memory;
 }
 
-/* Only the conditions that are asked for, so that the right index is used: user_id has one, and all
- * else goes down by rowid, newest first. */
-static void write_sql(const page *p, char *sql, size_t size)
+static void when(const char *value, hark_value *args, size_t *n)
 {
+    if (value)
+        args[(*n)++] = hark_text(value);
+}
+
+/* Only the conditions that are asked for, so that the right index is used: user_id has one, and all
+ * else goes down by id, which is by time, newest first. Returns the number of arguments. */
+static size_t write_sql(const page *p, char *sql, size_t size, hark_value args[4])
+{
+    size_t n = 0;
     snprintf(sql, size,
-             ORDER_SELECT "FROM (SELECT rowid AS nr, * FROM orders WHERE true%s%s%s "
-                          "ORDER BY rowid DESC LIMIT ?4) AS o "
-                          "JOIN order_items i ON i.order_id = o.id ORDER BY o.nr DESC, i.line",
-             p->user_id ? " AND user_id = ?1" : "", p->status ? " AND status = ?2" : "",
-             p->after ? " AND rowid < (SELECT rowid FROM orders WHERE id = ?3)" : "");
+             ORDER_SELECT "FROM (SELECT * FROM orders WHERE true%s%s%s ORDER BY id DESC LIMIT ?) "
+                          "AS o JOIN order_items i ON i.order_id = o.id "
+                          "ORDER BY o.id DESC, i.line",
+             p->user_id ? " AND user_id = ?" : "", p->status ? " AND status = ?" : "",
+             p->after ? " AND id < ?" : "");
+    when(p->user_id, args, &n);
+    when(p->status, args, &n);
+    when(p->after, args, &n);
+    args[n++] = hark_int(p->limit + 1);
+    return n;
 }
 
 static hark_err read_page(hark_bus *bus, page *p, hark_errinfo *ei)
 {
     char sql[600];
-    write_sql(p, sql, sizeof sql);
-    hark_err err = hark_query(bus, sql,
-                              HARK_ARGS(hark_text(p->user_id), hark_text(p->status),
-                                        hark_text(p->after), hark_int(p->limit + 1)),
-                              take_row, p, ei);
+    hark_value args[4];
+    size_t n = write_sql(p, sql, sizeof sql, args);
+    hark_err err = hark_query(bus, sql, args, n, take_row, p, ei);
     if (err || p->n_orders <= (size_t)p->limit)
         return err;
     order_clear(&p->orders[--p->n_orders]);
