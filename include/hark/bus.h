@@ -38,13 +38,15 @@ typedef struct hark_bus_opts {
 /* Flag: the log must be there already; HARK_ENOTFOUND, and nothing is made, when it is not. */
 #define HARK_OPEN_EXISTING 1
 
-/* Opens a bus on a store: "memory:" or "sqlite:PATH" (relative, absolute, or sqlite://PATH).
+/* Opens a bus on a store: "memory:", "sqlite:PATH" (relative, absolute, or sqlite://PATH), or
+ * "redis+pubsub://[user:password@]host[:port][/prefix]" (nothing is kept: live subscriptions only).
  * Ownership: *ret holds one reference.
  * Threads: any.
  * Blocks: on the store.
  * Errors: HARK_EINVAL (URL or options), HARK_ENOTFOUND (HARK_OPEN_EXISTING), HARK_ELOCKED (another
  * process writes; its pid is in the text), HARK_EEXIST (open in this process already),
- * HARK_EFORMAT, HARK_ECORRUPT, HARK_EDURABILITY, HARK_ESYS, HARK_ESTORE, HARK_ENOMEM. */
+ * HARK_EFORMAT, HARK_ECORRUPT, HARK_EDURABILITY, HARK_EDENIED (a server refuses the login),
+ * HARK_ESYS, HARK_ESTORE (a server is not there), HARK_ENOMEM. */
 HARK_API HARK_MUST hark_err hark_open(const char *url, const hark_bus_opts *opts, hark_bus **ret,
                                       hark_errinfo *ei);
 
@@ -105,7 +107,7 @@ HARK_API HARK_MUST hark_err hark_cursor_parse(hark_bus *bus, const char *text, u
 /* ---- publishing ------------------------------------------------------------------------------ */
 
 typedef struct hark_receipt {
-    uint64_t sequence;  /* place in the log */
+    uint64_t sequence;  /* place in the log; 0 = there is none (redis+pubsub:) */
     int64_t durability; /* hark_durability met */
     int64_t duplicate;  /* not 0: the same source and id was there with the same content */
     char id[64];        /* the event's id, if it has up to 63 bytes; else empty */
@@ -122,10 +124,11 @@ typedef struct hark_receipt {
  * Threads: any that may block (see the top).
  * Blocks: until the event is committed; on a full queue until there is room.
  * Errors: HARK_EINVAL, HARK_ETOOBIG, HARK_ECONFLICT, HARK_EVERSION, HARK_ESCHEMA (its type is
- * registered and the data does not fit), HARK_ENOTSUP (expected_version on memory:),
+ * registered and the data does not fit), HARK_ENOTSUP (expected_version on memory:, redis+pubsub:),
  * HARK_EDURABILITY, HARK_ECLOSED, HARK_EWRONGTHREAD,
  * HARK_EAGAIN (a handler's publish meeting a full waiting subscriber),
- * HARK_ENOMEM; of the store: HARK_ESTORE, HARK_EFULL, HARK_EUNKNOWN, HARK_EREADONLY. */
+ * HARK_ENOMEM; of the store: HARK_ESTORE, HARK_EFULL, HARK_EUNKNOWN, HARK_EREADONLY, HARK_EDENIED (of
+ * a server). */
 HARK_API HARK_MUST hark_err hark_publish(hark_bus *bus, const hark_event_spec *spec,
                                          hark_receipt *ret);
 
@@ -268,10 +271,14 @@ typedef hark_verdict (*hark_handler_fn)(hark_delivery *d, void *ud);
 
 /* What a live subscription does when its ring is full. */
 typedef enum hark_overflow {
-    HARK_OVERFLOW_LOG = 0,    /* read on from the log; what is not retained is a counted gap */
+    /* Read on from the log; what is not retained is a counted gap. Without a log (redis+pubsub:) the
+     * newest is dropped, counted, and told as a gap. */
+    HARK_OVERFLOW_LOG = 0,
     HARK_OVERFLOW_OLDEST = 1, /* drop the oldest, count it */
     HARK_OVERFLOW_NEWEST = 2, /* drop the newest, count it */
-    HARK_OVERFLOW_WAIT = 3    /* publishers wait as they enter; handlers and loops: HARK_EAGAIN */
+    /* Publishers wait as they enter; handlers and loops: HARK_EAGAIN. HARK_ENOTSUP where those of other
+     * processes would not (redis+pubsub:). */
+    HARK_OVERFLOW_WAIT = 3
 } hark_overflow;
 
 /* What becomes of an event whose version is newer than the one to be handed out. */
@@ -356,7 +363,7 @@ typedef struct hark_sub_opts {
  * Blocks: for a consumer, on the store.
  * Errors: HARK_EINVAL, HARK_EEXIST (that consumer is open in this process), HARK_ECONFLICT
  * (registered with another pattern or policy, and .update not set), HARK_ECLOSED, HARK_ENOMEM,
- * HARK_EWRONGTHREAD, and the store's. */
+ * HARK_EWRONGTHREAD, HARK_ENOTSUP (redis+pubsub: has live subscriptions only), and the store's. */
 HARK_API HARK_MUST hark_err hark_subscribe(hark_bus *bus, const char *pattern, hark_handler_fn fn,
                                            void *ud, const hark_sub_opts *opts, hark_sub **ret,
                                            hark_errinfo *ei);
@@ -398,7 +405,8 @@ typedef struct hark_sub_stats {
     uint64_t retried;    /* consumers */
     uint64_t rejected;   /* consumers: dead letters written */
     uint64_t dropped;    /* live: exact count of matching events dropped by the overflow policy */
-    uint64_t gap_events; /* positions passed over because the log no longer has them */
+    uint64_t gap_events; /* positions passed over because the log no longer has them, or they were
+                            missed */
     uint64_t gaps;       /* number of such stretches */
     uint64_t pending;    /* live: in the ring; consumers: read and not settled */
     uint64_t position;   /* consumers: the floor, all up to it is settled, though the last of it may
@@ -440,6 +448,25 @@ HARK_API const char *hark_delivery_replay_id(const hark_delivery *d); /* NULL = 
 HARK_API const char *hark_delivery_consumer(const hark_delivery *d);  /* NULL = live */
 HARK_API hark_bus *hark_delivery_bus(const hark_delivery *d);
 HARK_API bool hark_delivery_gap(const hark_delivery *d, uint64_t *ret_from, uint64_t *ret_to);
+
+/* Why there is a gap. */
+typedef enum hark_gap_cause {
+    HARK_GAP_NONE = 0, /* it is an event */
+    HARK_GAP_LOG = 1,  /* the log no longer has it, by retention or a bounded memory */
+    /* Live subscriptions of redis+pubsub: */
+    HARK_GAP_CONNECTION =
+        2, /* the connection was lost: one position stands for all that was missed,
+                                which may be nothing */
+    HARK_GAP_UNREADABLE = 3, /* a message was no event */
+    HARK_GAP_OVERFLOW = 4    /* the ring was full; not told with HARK_OVERFLOW_OLDEST and _NEWEST */
+} hark_gap_cause;
+
+/* Why a delivery is a gap.
+ * Ownership: none.
+ * Threads: any, while the delivery is held.
+ * Blocks: no.
+ * Errors: none. */
+HARK_API hark_gap_cause hark_delivery_gap_cause(const hark_delivery *d);
 
 /* Says why, before the handler answers HARK_RETRY or HARK_REJECT; kept with the attempt.
  * Ownership: the text is copied, up to 1 KiB.
@@ -554,7 +581,8 @@ typedef struct hark_settlement {
  * Blocks: at most timeout_ms (-1 = for ever).
  * Errors: HARK_ETIMEDOUT; HARK_EDEAD (the consumer made a dead letter of it that is not redriven);
  * HARK_ENOTFOUND (no such consumer), HARK_EINVAL (a sequence that is not in the log yet),
- * HARK_ECLOSED, HARK_EWRONGTHREAD, HARK_ENOMEM, HARK_ESYS, and the store's. */
+ * HARK_ENOTSUP (redis+pubsub:), HARK_ECLOSED, HARK_EWRONGTHREAD, HARK_ENOMEM, HARK_ESYS, and the
+ * store's. */
 HARK_API HARK_MUST hark_err hark_settled(hark_bus *bus, const char *consumer, uint64_t sequence,
                                          int64_t timeout_ms, hark_settlement *ret,
                                          hark_errinfo *ei);
@@ -568,7 +596,7 @@ typedef void (*hark_settled_fn)(hark_err err, const hark_settlement *s, const ha
  * Ownership: the name is copied.
  * Threads: any.
  * Blocks: no.
- * Errors: HARK_EINVAL, HARK_ECLOSED, HARK_ENOMEM, HARK_ESYS. */
+ * Errors: HARK_EINVAL, HARK_ENOTSUP (redis+pubsub:), HARK_ECLOSED, HARK_ENOMEM, HARK_ESYS. */
 HARK_API HARK_MUST hark_err hark_settled_async(hark_bus *bus, const char *consumer,
                                                uint64_t sequence, int64_t timeout_ms,
                                                hark_settled_fn fn, void *ud, hark_errinfo *ei);

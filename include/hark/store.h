@@ -12,6 +12,12 @@
  *    and calls host->committed itself, in sequence order, from one thread at a time. Of each event
  *    that it appends it takes over two references: one is its own, one goes on to host->committed.
  *
+ *  - A store with `live_only` set keeps nothing. It has `open`, `close`, `info` and `send`; all other
+ *    operations are NULL, and the bus refuses what needs them with HARK_ENOTSUP. What it receives, what
+ *    this process has sent among it, it numbers by itself, from 1 at each open, and gives it to
+ *    host->committed, from a thread of its own, or to host->lost; until `close` has returned, even while
+ *    `open` has not.
+ *
  * All strings are UTF-8. Times are ns since 1970 UTC.
  */
 #ifndef HARK_STORE_H
@@ -27,13 +33,16 @@ extern "C" {
 
 typedef struct hark_store hark_store; /* the backend's own */
 
-/* What the bus offers to a store. */
+/* What the bus offers to a store. Both calls come from one thread at a time, in sequence order. */
 typedef struct hark_store_host {
     size_t size;
     void *ud;
-    /* Direct stores: events that became visible, in sequence order, from one thread at a time. The
-     * references are handed over; the array stays the store's. */
+    /* Direct and live-only stores: events that became visible. The references are handed over; the
+     * array stays the store's. */
     void (*committed)(void *ud, hark_event *const *events, size_t n);
+    /* Live-only stores: events of this type (NULL: of any) may have been missed; these sequences, which
+     * no event has, stand for them. */
+    void (*lost)(void *ud, const char *type, uint64_t from, uint64_t to, hark_gap_cause cause);
 } hark_store_host;
 
 typedef struct hark_store_opts {
@@ -52,6 +61,7 @@ typedef struct hark_store_info {
     uint64_t last_sequence;  /* newest; 0 = none yet */
     int64_t durability;      /* hark_durability reached by commit */
     int64_t direct;          /* see above */
+    int64_t live_only;       /* likewise */
 } hark_store_info;
 
 /* One event to append. */
@@ -65,6 +75,14 @@ typedef struct hark_store_append {
     int64_t ret_duplicate;
     int64_t ret_subject_version; /* with this event, or after HARK_EVERSION without it */
 } hark_store_append;
+
+/* One publish for `send`: its events are sent as one, all or none. */
+typedef struct hark_store_message {
+    hark_store_append *items; /* stay as they are: no place, no duplicates */
+    size_t n;
+    hark_errinfo *ei; /* or NULL */
+    hark_err ret_err; /* the verdict: HARK_EUNKNOWN = it may have been sent, the store goes on */
+} hark_store_message;
 
 /* A page of the log to read. Positions are walked from `after` up, or from `before` down. */
 typedef struct hark_store_query {
@@ -488,6 +506,10 @@ typedef struct hark_store_ops {
     /* R: one reading statement of the program's. */
     hark_err (*query)(hark_store *s, const char *sql, const hark_value *args, size_t n,
                       hark_row_fn fn, void *ud, hark_errinfo *ei);
+
+    /* W, live-only stores: sends messages in this order, as many as it can in one round trip, and gives
+     * each its verdict. It waits at most a few seconds; what could not be sent is not kept. */
+    void (*send)(hark_store *s, hark_store_message *messages, size_t n);
 } hark_store_ops;
 
 /* Frees what consumer_open returned and zeroes it.

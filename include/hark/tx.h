@@ -3,8 +3,8 @@
  * A closure runs SQL on tables of the program's own, which live in the same place as the log, and
  * publishes: rows and events are committed or vanish as one.
  *
- * On `sqlite:` closures run on whatever thread writes the log, one after the other, many of them in
- * one commit, so that they share one fsync. Therefore a closure
+ * Closures run on whatever thread writes the log, one after the other, many of them in one commit, so
+ * that they share one fsync. Therefore a closure
  *  - is quick: all writers wait for it, at most for its deadline;
  *  - may run more than once, because it or another one of the same commit failed: it has
  *    no effect but its SQL, its events and schedules, and what it writes to *ud, from the start each
@@ -19,6 +19,22 @@
  * enforced. In triggers and views SQLite refuses functions that it does not hold to be innocuous;
  * in older versions that is so of the JSON functions. Stores without transactions (`memory:`) give
  * HARK_ENOTSUP.
+ *
+ * On `postgresql:` the program's tables are in the same database, where its search_path says.
+ *  - `?` and `?7` stand for arguments, and so does $7; `??` is the operator `?`. The server infers the
+ *    types of arguments: where it cannot, or infers another one, write ?::int8. Blobs are bytea, and
+ *    text with a NUL is HARK_EINVAL.
+ *  - Results: integers, boolean (1, 0) and oid are integers; real, double precision and numeric are
+ *    reals (ask for n::text to keep all digits); bytea is a blob; all else is text, as psql shows it.
+ *  - Denied are, besides the above, SET, RESET, LOCK, COPY, DO, CALL, cursors, PREPARE, LISTEN,
+ *    NOTIFY, session locks (pg_advisory_xact_lock is fine), and what begins with "hark_" or is in the
+ *    log's schema. This is read off the words: it keeps from mistakes, and the rights of the role that
+ *    the program connects as decide.
+ *  - A RAISE EXCEPTION of a trigger's, without a code of its own, is HARK_ECONSTRAINT. Deferred
+ *    constraints are looked at when the closure ends, and again at the commit; one that another
+ *    session breaks in between fails the whole group (HARK_ESTORE, nothing is stored).
+ *  - Rows that a closure has locked stay locked until the group is committed; a deadlock with another
+ *    session is HARK_ESTORE for this closure.
  */
 #ifndef HARK_TX_H
 #define HARK_TX_H
@@ -284,6 +300,12 @@ HARK_API const char *hark_tx_error(const hark_tx *tx);
  * denied as in hark_tx_exec; an authorizer, hooks and progress handlers are the library's: leave
  * them alone. What a function or virtual table of yours reports as an error of the file
  * (SQLITE_CORRUPT, SQLITE_READONLY) is believed, and ends writing.
+ * On postgresql: it is a `PGconn *`, blocking and not in pipeline mode, with a transaction that has
+ * begun; NULL when the connection was lost. Ask for it again after each other call of the closure's.
+ * Leave results read and no COPY open. A statement that fails ends the transaction: put SAVEPOINT and
+ * ROLLBACK TO around it, or the closure is undone. COMMIT fails, and ROLLBACK undoes the group: both
+ * are told as HARK_EDENIED, and the others run again without this closure. Settings, prepared
+ * statements and LISTEN outlive the closure: put them back.
  * Ownership: borrowed for the closure.
  * Threads: the closure's.
  * Blocks: no.

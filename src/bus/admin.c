@@ -11,6 +11,8 @@ hark_err hk_may_operate(hark_bus *bus, const char *call, hark_errinfo *ei)
         return hk_fail(ei, HARK_EWRONGTHREAD, "%s would block this thread", call);
     if (hk_mark_get(&bus->gate) == HK_CLOSED)
         return hk_fail(ei, HARK_ECLOSED, "%s: the bus is closed", call);
+    if (bus->info.live_only) /* each of these calls is about what a log keeps */
+        return hk_no_log(bus, call, ei);
     hark_err err = hk_writer_start(bus);
     return err ? hk_fail(ei, err, "%s: the writer cannot be started: %s", call, hark_err_text(err))
                : err;

@@ -49,7 +49,17 @@ static hark_err take_opts(const hark_bus_opts *opts, hark_bus_opts *o, hark_erri
 
 static void committed(void *ud, hark_event *const *events, size_t n)
 {
-    hk_dispatch_all(ud, events, n);
+    hark_bus *bus = ud;
+    if (bus->ops->send) /* without a log: all that there is of its tail is how far it has come */
+        hk_tail_show(&bus->tail, hark_event_sequence(events[n - 1]));
+    hk_dispatch_all(bus, events, n);
+}
+
+static void lost(void *ud, const char *type, uint64_t from, uint64_t to, hark_gap_cause cause)
+{
+    hark_bus *bus = ud;
+    hk_tail_show(&bus->tail, to);
+    hk_lost_tell(bus, type, from, to, cause);
 }
 
 static hark_err open_store(hark_bus *bus, const char *rest, hark_errinfo *ei)
@@ -58,7 +68,8 @@ static hark_err open_store(hark_bus *bus, const char *rest, hark_errinfo *ei)
                                .retain_events = bus->opts.tail_events,
                                .retain_bytes = bus->opts.tail_bytes,
                                .existing = bus->opts.flags & HARK_OPEN_EXISTING};
-    const hark_store_host host = {.size = sizeof host, .ud = bus, .committed = committed};
+    const hark_store_host host = {
+        .size = sizeof host, .ud = bus, .committed = committed, .lost = lost};
     hark_err err = bus->ops->open(rest, &o, &host, &bus->store, ei);
     if (err)
         return err;
@@ -70,6 +81,8 @@ static hark_err open_store(hark_bus *bus, const char *rest, hark_errinfo *ei)
         return hk_fail(ei, HARK_EDURABILITY, "the store gives class %s, not the %s asked for",
                        hark_durability_name((hark_durability)bus->info.durability),
                        hark_durability_name((hark_durability)bus->opts.min_durability));
+    if (bus->info.live_only)
+        return hk_writer_start(bus);
     err = hk_schedules_open(bus, ei);
     if (err || bus->info.direct)
         return err;
@@ -82,6 +95,8 @@ static hark_err open_store(hark_bus *bus, const char *rest, hark_errinfo *ei)
 
 static void bus_free(hark_bus *bus)
 {
+    if (bus->store_open) /* first: a thread of its own may dispatch until then */
+        bus->ops->close(bus->store);
     hk_dispatch_free(&bus->dispatch);
     hk_schedules_close(bus);
     hk_replays_free(bus);
@@ -89,8 +104,6 @@ static void bus_free(hark_bus *bus)
     hk_given_up_free(bus);
     hk_upcast_free(bus);
     hk_figures_free(bus);
-    if (bus->store_open)
-        bus->ops->close(bus->store);
     hk_tail_free(&bus->tail);
     free(bus->writer.fresh);
     free(bus->source);

@@ -1,8 +1,8 @@
 /* bus_i.h: the inside of a bus, a room at a time: bus.c (life), publish.c, insist.c (publishing with
  * retries), schedule.c, writer.c, group.c, dispatch.c, live.c, consumer.c, sub.c, delivery.c, read.c,
- * watch.c (timeouts), letters.c (dead letters), admin.c (pause, reset), replay.c, retain.c, why.c,
- * stats.c, settled.c, tx.c, tx_schedule.c, guard.c (in-flight slots and crashes). Who owns what, and
- * the order of locks, is in docs/locking.md. */
+ * lost.c, send.c (stores without a log), watch.c (timeouts), letters.c (dead letters), admin.c
+ * (pause, reset), replay.c, retain.c, why.c, stats.c, settled.c, tx.c, tx_schedule.c, guard.c
+ * (in-flight slots and crashes). Who owns what, and the order of locks, is in docs/locking.md. */
 #ifndef HK_BUS_I_H
 #define HK_BUS_I_H
 
@@ -83,9 +83,30 @@ enum { HK_LIVE, HK_BEHIND_RING, HK_CAUGHT_UP };
 
 enum { HK_LIVE_BATCH = 64, HK_LIVE_WARNED = 1024 };
 
+/* A stretch that did not come; see lost.c. */
+typedef struct hk_gap {
+    uint64_t from, to;
+    hark_gap_cause cause;
+} hk_gap;
+
+enum { HK_LOST_MAX = 16 };
+
+/* What is special about a live subscription on a store without a log. */
+typedef struct hk_lost {
+    pthread_mutex_t lock; /* gaps, first, changes of n */
+    hk_gap gaps[HK_LOST_MAX];
+    size_t first;
+    hk_mark n; /* that wait for the reader */
+    bool told; /* they are handed out; else only counted */
+    /* the dispatcher's */
+    bool open;            /* nothing was pushed since the last one: it may grow */
+    hark_gap_cause cause; /* of the last one */
+} hk_lost;
+
 typedef struct hk_live {
     /* read by both sides, or written rarely */
     hk_ring *ring;
+    hk_lost *lost; /* NULL = there is a log */
     hark_overflow overflow;
     size_t high;                         /* HARK_OVERFLOW_WAIT: publishers wait above this */
     hk_bell bell;                        /* for the reader */
@@ -107,6 +128,7 @@ typedef struct hk_live {
     size_t page_at, page_n;
     uint64_t page_covered;
     uint64_t gap_from, gap_to; /* to be handed out before the page; 0 = none */
+    hark_gap_cause gap_cause;
 } hk_live;
 
 /* A thread that runs handlers; all under the consumer's lock. */
@@ -188,8 +210,9 @@ struct hark_delivery {
     uint64_t seq;
     int64_t attempt;
     uint64_t gap_from, gap_to;
-    hk_lease lease;        /* consumers */
-    hark_store_slot *slot; /* what it has of the crash guard; NULL = nothing */
+    hark_gap_cause gap_cause; /* HARK_GAP_NONE = the log's */
+    hk_lease lease;           /* consumers */
+    hark_store_slot *slot;    /* what it has of the crash guard; NULL = nothing */
     uint64_t generation;
     uint64_t ordinal;    /* of the next derived id */
     int64_t delay_ms;    /* -1 = the policy's */
@@ -348,6 +371,25 @@ void hk_live_fall_behind(hark_sub *s); /* the dispatcher's: it must read on from
 void hk_live_ring(hark_sub *s);        /* the dispatcher's, after pushing */
 void hk_live_closed(hark_sub *s);
 hark_err hk_live_next(hark_sub *s, int64_t timeout_ns, hark_delivery **ret);
+
+/* lost.c: live subscriptions on a store without a log. */
+hark_err hk_lost_check(const hark_bus *bus, const hark_sub_opts *o, hark_errinfo *ei);
+hk_lost *hk_lost_new(bool told);               /* NULL: no memory */
+void hk_lost_free(hk_lost *x);                 /* NULL is fine */
+void hk_lost_push(hark_sub *s, hark_event *e); /* the dispatcher's; takes over a reference */
+/* The dispatcher's: there was no memory for this event; is the subscription one for it? */
+void hk_lost_pass(hark_sub *s, const hark_event *e);
+/* The dispatcher's: tells all subscriptions to a type (NULL = any) of a gap. */
+void hk_lost_tell(hark_bus *bus, const char *type, uint64_t from, uint64_t to,
+                  hark_gap_cause cause);
+/* The reader's: the next event. NULL: a gap is to be handed out (hk_live.gap_to), or nothing is
+ * there. */
+hark_event *hk_lost_take(hark_sub *s);
+
+/* send.c: publishing on a store without a log. */
+void hk_send(hark_bus *bus); /* the writer's: takes the place of hk_group */
+/* HARK_ENOTSUP, with the stores that have it. `what`: a call, or what was asked for. */
+hark_err hk_no_log(const hark_bus *bus, const char *what, hark_errinfo *ei);
 
 /* consumer.c: a consumer's state: opening, saving, renewing. */
 /* Under the lock: commits fail, and so much is settled that a crash would undo that it starts nothing

@@ -60,6 +60,11 @@ bool hark_delivery_gap(const hark_delivery *d, uint64_t *ret_from, uint64_t *ret
     return true;
 }
 
+hark_gap_cause hark_delivery_gap_cause(const hark_delivery *d)
+{
+    return !d->gap_to ? HARK_GAP_NONE : d->gap_cause ? d->gap_cause : HARK_GAP_LOG;
+}
+
 void hark_delivery_explain(hark_delivery *d, const char *fmt, ...)
 {
     char text[ERROR_MAX];

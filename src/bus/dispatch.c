@@ -201,7 +201,9 @@ static void send_to_log(hark_bus *bus, hark_event *e)
     for (hark_sub *s = bus->subs; s; s = s->next) {
         if (hk_mark_get(&s->closed))
             continue;
-        if (s->live)
+        if (s->live && s->live->lost)
+            hk_lost_pass(s, e);
+        else if (s->live)
             hk_live_fall_behind(s);
         wake(s);
     }

@@ -22,9 +22,6 @@ typedef struct group {
  * run once more, and so many after it are careful. */
 enum { CAREFUL_GROUPS = 64 };
 
-/* One that failed after longer than this does not run again, all others having waited for it once. */
-#define TWICE_NS (INT64_C(2) * 1000000)
-
 /* An error of one member leaves the group alone; the store's own ends it. */
 static bool ends_group(hark_err err)
 {
@@ -73,10 +70,7 @@ static hark_store_fate run_closure(group *g, hk_request *r)
     g->err = hk_tx_run(r->tx, g->careful, &fate);
     if (g->err)
         g->ei = *r->ei;
-    int64_t took = hk_mono_ns() - began;
-    g->closures_ns += took;
-    if (fate == HARK_STORE_AGAIN && took > TWICE_NS)
-        r->spoilt = true;
+    g->closures_ns += hk_mono_ns() - began;
     return fate;
 }
 
@@ -323,6 +317,10 @@ static void take_all(hark_bus *bus, group *g)
 
 void hk_group(hark_bus *bus)
 {
+    if (bus->info.live_only) {
+        hk_send(bus);
+        return;
+    }
     group g = {.careful = bus->writer.careful > 0};
     size_t most = bus->opts.group_events + 4096; /* the last batch may go over */
     g.err = reserve_fresh(&bus->writer, most) ? bus->ops->begin(bus->store, &g.ei) : HARK_ENOMEM;

@@ -30,7 +30,10 @@ hark_err hk_live_open(hark_sub *s, const hark_sub_opts *o)
     if (l->overflow == HARK_OVERFLOW_WAIT) /* what entered before it was full still finds room */
         ring += s->bus->info.direct ? HK_BATCH_MAX : ring;
     l->ring = hk_ring_new(ring);
-    if (!l->ring) {
+    l->lost = s->bus->info.live_only ? hk_lost_new((o->flags & HARK_SUB_GAPS) != 0) : NULL;
+    if (!l->ring || (s->bus->info.live_only && !l->lost)) {
+        hk_ring_free(l->ring);
+        hk_lost_free(l->lost);
         free(l);
         return HARK_ENOMEM;
     }
@@ -87,6 +90,7 @@ void hk_live_free(hark_sub *s)
     set_full(s, false);
     drop_pending(s->live);
     hk_ring_free(s->live->ring);
+    hk_lost_free(s->live->lost);
     pthread_mutex_destroy(&s->live->pull_lock);
     free(s->live);
 }
@@ -129,6 +133,10 @@ void hk_live_ring(hark_sub *s)
 void hk_live_push(hark_sub *s, hark_event *e)
 {
     hk_live *l = s->live;
+    if (HK_UNLIKELY(l->lost != NULL)) {
+        hk_lost_push(s, e);
+        return;
+    }
     if (HK_UNLIKELY(!l->pushing)) {
         if (hk_mark_look(&l->mode) != HK_CAUGHT_UP) {
             hark_event_unref(e);
@@ -253,13 +261,14 @@ static bool fill(hark_sub *s, hark_delivery *d)
 {
     hk_live *l = s->live;
     d->gap_to = 0;
-    d->event = take(s);
+    d->event = HK_UNLIKELY(l->lost != NULL) ? hk_lost_take(s) : take(s);
     if (HK_LIKELY(d->event != NULL)) {
         d->seq = hark_event_sequence(d->event);
         return true;
     }
     d->seq = d->gap_to = l->gap_to;
     d->gap_from = l->gap_from;
+    d->gap_cause = l->gap_cause;
     l->gap_to = 0;
     return d->gap_to != 0;
 }
@@ -319,7 +328,7 @@ static hark_delivery *run_handlers(hark_sub *s, hark_delivery *d)
 static bool something(hark_sub *s)
 {
     return hk_ring_count(s->live->ring) > 0 || hk_mark_get(&s->live->mode) == HK_BEHIND_RING ||
-           !hk_sub_may_deliver(s);
+           !hk_sub_may_deliver(s) || (s->live->lost && hk_mark_get(&s->live->lost->n));
 }
 
 /* Watches the ring for a while. The time grows while watching pays, and shrinks while it does not. */

@@ -47,10 +47,10 @@ hark_err hk_publish_enter(hark_bus *bus, unsigned flags, bool may_wait, hark_err
 
 static hark_err check_expected(const hark_bus *bus, const hark_event_spec *spec, hark_errinfo *ei)
 {
-    if (bus->info.direct)
+    if (bus->info.direct || bus->info.live_only)
         return hk_fail(ei, HARK_ENOTSUP,
                        "this store keeps no versions of subjects: no "
-                       "expected_version; use sqlite:PATH");
+                       "expected_version; use sqlite:PATH or postgresql://HOST/DATABASE");
     if (spec->expected_version < HARK_EXPECT_NONE)
         return hk_fail(ei, HARK_EINVAL, "expected_version is %lld; at least %d (none)",
                        (long long)spec->expected_version, HARK_EXPECT_NONE);

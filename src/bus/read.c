@@ -45,6 +45,8 @@ hark_err hk_bus_read(hark_bus *bus, const hark_store_query *q, hark_store_page *
 {
     ret->n = 0;
     ret->gap = 0;
+    if (bus->info.live_only)
+        return hk_no_log(bus, "reading", ei);
     if (from_tail(bus, q, ret))
         return HARK_OK;
     hark_err err = hk_store_enter(bus, ei);
@@ -141,6 +143,8 @@ hark_err hark_read(hark_bus *bus, const hark_read_opts *opts, hark_page **ret, h
         return hk_fail(ei, HARK_EWRONGTHREAD, "hark_read may block this thread");
     if (hk_mark_get(&bus->gate) == HK_CLOSED)
         return hk_fail(ei, HARK_ECLOSED, "the bus is closed");
+    if (bus->info.live_only)
+        return hk_no_log(bus, "hark_read", ei);
     hark_page *page = calloc(1, sizeof *page + o.limit * sizeof(hark_event *));
     if (!page)
         return hk_fail(ei, HARK_ENOMEM, "no memory for a page of %zu events", o.limit);

@@ -55,6 +55,8 @@ static hk_retains *retains_of(hark_bus *bus, bool make)
 
 static hark_err check(hark_bus *bus, const hark_retention *o, hark_errinfo *ei)
 {
+    if (bus->info.live_only)
+        return hk_no_log(bus, "hark_retain", ei);
     if (!bus->ops->trim)
         return hk_fail(ei, HARK_ENOTSUP,
                        "%s: keeps the newest tail_events; set hark_bus_opts.tail_events and "

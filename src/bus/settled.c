@@ -256,6 +256,8 @@ static hark_err check(hark_bus *bus, const char *call, const char *consumer, uin
                        (long long)timeout_ms);
     if (!hk_bus_accepts(bus))
         return hk_fail(ei, HARK_ECLOSED, "%s: the bus is closed", call);
+    if (bus->info.live_only)
+        return hk_no_log(bus, call, ei);
     if (!in_log(bus, seq))
         return hk_fail(ei, HARK_EINVAL,
                        "%s: sequence %llu is not in the log yet, whose newest is %llu; wait for "

@@ -201,6 +201,8 @@ hark_err hark_subscribe(hark_bus *bus, const char *pattern, hark_handler_fn fn, 
         err = hk_fail(ei, HARK_EINVAL, "neither a handler nor room for the subscription is given");
     if (!err && !hk_bus_accepts(bus))
         err = hk_fail(ei, HARK_ECLOSED, "the bus is closed or draining");
+    if (!err && bus->info.live_only)
+        err = hk_lost_check(bus, &o, ei);
     if (!err && o.consumer && !hk_role_may_block())
         err = hk_fail(ei, HARK_EWRONGTHREAD, "registering a consumer would block this thread");
     if (err)

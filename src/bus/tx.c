@@ -239,8 +239,9 @@ hark_err hk_tx_run(hark_tx *tx, bool undoable, hark_store_fate *ret)
     const hark_store_ops *ops = tx->bus->ops;
     hark_store *store = tx->bus->store;
     hk_request *r = &tx->request;
+    int64_t began = hk_mono_ns();
     begin_run(tx);
-    r->err = ops->tx_begin(store, hk_mono_ns() + tx->deadline_ns, undoable, &tx->ei);
+    r->err = ops->tx_begin(store, began + tx->deadline_ns - tx->failed_ns, undoable, &tx->ei);
     if (r->err)
         return store_failed(r->err) ? r->err : HARK_OK;
     r->err = call(tx, NULL);
@@ -254,6 +255,8 @@ hark_err hk_tx_run(hark_tx *tx, bool undoable, hark_store_fate *ret)
     hark_errinfo why = {0};
     hark_err end = ops->tx_end(store, !r->err, ret, &why);
     r->spoilt = *ret == HARK_STORE_SPOILT;
+    if (*ret == HARK_STORE_AGAIN)
+        tx->failed_ns += hk_mono_ns() - began;
     if (end && (!r->err || r->spoilt)) {
         r->err = end;
         tx->ei = why;
@@ -331,7 +334,8 @@ static hark_err check_opts(hark_bus *bus, const hark_tx_opts *opts, hark_tx_opts
     if (err)
         return err;
     if (!bus->ops->tx_begin)
-        return hk_fail(ei, HARK_ENOTSUP, "%s: has no transactions; open the bus on sqlite:PATH",
+        return hk_fail(ei, HARK_ENOTSUP,
+                       "%s: has no transactions; open the bus on sqlite:PATH or postgresql:",
                        bus->ops->scheme);
     if (!o->deadline_ms)
         o->deadline_ms = DEADLINE_MS;
@@ -432,8 +436,9 @@ hark_err hark_query(hark_bus *bus, const char *sql, const hark_value *args, size
                     hark_row_fn fn, void *ud, hark_errinfo *ei)
 {
     if (!bus->ops->query)
-        return hk_fail(ei, HARK_ENOTSUP, "%s: has no SQL; open the bus on sqlite:PATH",
-                       bus->ops->scheme);
+        return hk_fail(
+            ei, HARK_ENOTSUP,
+            "%s: has no SQL; open the bus on sqlite:PATH or postgresql:", bus->ops->scheme);
     if (!hk_role_may_block())
         return hk_fail(ei, HARK_EWRONGTHREAD,
                        "hark_query would block this thread; in a closure use "

@@ -14,9 +14,10 @@ struct hark_tx {
     hark_transacted_fn done;             /* async; NULL: somebody waits, or `later` */
     bool later;                          /* async, with a delivery: */
     hark_delivery_done_fn delivery_done; /* or NULL */
-    int64_t deadline_ns;
-    hark_delivery *delivery; /* that it belongs to; NULL = none */
-    hark_store_slot *slot;   /* of the delivery whose handler waits for it; NULL = none */
+    int64_t deadline_ns;                 /* of all its runs together that failed */
+    int64_t failed_ns;                   /* what they took until now */
+    hark_delivery *delivery;             /* that it belongs to; NULL = none */
+    hark_store_slot *slot; /* of the delivery whose handler waits for it; NULL = none */
     /* of the run */
     hark_errinfo ei;
     hark_receipt **receipts; /* the program's, as many as items; some NULL */

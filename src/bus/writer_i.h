@@ -35,7 +35,7 @@ typedef struct hk_request {
     uint64_t schedule; /* not 0: it is this schedule's, which goes in the same group */
     size_t queued;     /* what it counts in the queue */
     hark_tx *tx;       /* not NULL: a closure, whose events are made when it runs */
-    bool spoilt;       /* its closure does not run again: it undid a whole group, or failed late */
+    bool spoilt;       /* its closure undid a whole group: it does not run again */
 } hk_request;
 
 /* Something else for the writer to do inside a group; the caller waits. */

@@ -9,11 +9,6 @@
 #include "store/memory/memory.h"
 #include "store/store_test_i.h"
 
-#define ON_MEMORY(test)                                                                            \
-    {                                                                                              \
-#test, test, set_up, tear_down, (void *)"memory"                                           \
-    }
-
 /* ---- bounds ------------------------------------------------------------------------------------ */
 
 /* An event that the log need not have. */
@@ -234,14 +229,14 @@ static void test_lists_are_whole_while_others_write(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        ON_MEMORY(test_the_newest_dead_letters_are_kept),
-        ON_MEMORY(test_bytes_of_dead_letters_are_bounded),
-        ON_MEMORY(test_the_head_of_a_parked_lane_is_kept_however_old_it_is),
-        ON_MEMORY(test_the_newest_attempts_of_an_event_are_kept),
-        ON_MEMORY(test_attempts_go_when_nothing_is_left_of_their_event),
-        ON_MEMORY(test_who_lists_letters_may_redrive_them),
-        BOTH(test_lists_are_whole_while_others_write),
+        ON("memory", test_the_newest_dead_letters_are_kept),
+        ON("memory", test_bytes_of_dead_letters_are_bounded),
+        ON("memory", test_the_head_of_a_parked_lane_is_kept_however_old_it_is),
+        ON("memory", test_the_newest_attempts_of_an_event_are_kept),
+        ON("memory", test_attempts_go_when_nothing_is_left_of_their_event),
+        ON("memory", test_who_lists_letters_may_redrive_them),
+        EACH(test_lists_are_whole_while_others_write),
     };
     (void)setenv("HARK_LOG", "error", 0); /* the warning is expected */
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return RUN_CONTRACT(tests);
 }

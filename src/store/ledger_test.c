@@ -380,19 +380,19 @@ static void test_what_a_lane_has_behind_a_dead_head_is_parked(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        BOTH(test_a_new_consumer_starts_where_it_was_told_to),
-        BOTH(test_a_start_that_cannot_be_registers_nobody),
-        BOTH(test_the_first_registration_fixes_pattern_policy_and_start),
-        BOTH(test_looking_for_a_consumer_compares_nothing_and_registers_nobody),
-        BOTH(test_state_comes_back_as_it_was_saved),
-        BOTH(test_rows_are_replaced_and_dropped),
-        BOTH(test_a_row_that_is_dropped_and_put_is_there),
-        BOTH(test_consumers_do_not_touch_each_others_rows),
-        BOTH(test_a_save_of_another_generation_changes_nothing),
-        BOTH(test_thousands_of_rows_come_back_in_order),
-        BOTH(test_a_pause_lasts_until_it_is_lifted),
-        BOTH(test_consumers_are_listed_by_name_with_what_they_have_open),
-        BOTH(test_what_a_lane_has_behind_a_dead_head_is_parked),
+        EACH(test_a_new_consumer_starts_where_it_was_told_to),
+        EACH(test_a_start_that_cannot_be_registers_nobody),
+        EACH(test_the_first_registration_fixes_pattern_policy_and_start),
+        EACH(test_looking_for_a_consumer_compares_nothing_and_registers_nobody),
+        EACH(test_state_comes_back_as_it_was_saved),
+        EACH(test_rows_are_replaced_and_dropped),
+        EACH(test_a_row_that_is_dropped_and_put_is_there),
+        EACH(test_consumers_do_not_touch_each_others_rows),
+        EACH(test_a_save_of_another_generation_changes_nothing),
+        EACH(test_thousands_of_rows_come_back_in_order),
+        EACH(test_a_pause_lasts_until_it_is_lifted),
+        EACH(test_consumers_are_listed_by_name_with_what_they_have_open),
+        EACH(test_what_a_lane_has_behind_a_dead_head_is_parked),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return RUN_CONTRACT(tests);
 }

@@ -283,16 +283,16 @@ static void test_an_attempt_knows_its_times(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        BOTH(test_a_dead_letter_keeps_all_that_is_known),
-        BOTH(test_what_is_not_known_stays_unknown),
-        BOTH(test_a_letter_outlives_what_the_log_keeps),
-        BOTH(test_letters_are_listed_in_order_of_their_ids),
-        BOTH(test_filters_are_all_to_be_met),
-        BOTH(test_a_list_ends_when_it_is_told_to),
-        BOTH(test_hundreds_of_letters_are_listed_without_a_gap),
-        BOTH(test_attempts_are_listed_oldest_first),
-        BOTH(test_a_dead_letter_keeps_every_attempt),
-        BOTH(test_an_attempt_knows_its_times),
+        EACH(test_a_dead_letter_keeps_all_that_is_known),
+        EACH(test_what_is_not_known_stays_unknown),
+        EACH(test_a_letter_outlives_what_the_log_keeps),
+        EACH(test_letters_are_listed_in_order_of_their_ids),
+        EACH(test_filters_are_all_to_be_met),
+        EACH(test_a_list_ends_when_it_is_told_to),
+        EACH(test_hundreds_of_letters_are_listed_without_a_gap),
+        EACH(test_attempts_are_listed_oldest_first),
+        EACH(test_a_dead_letter_keeps_every_attempt),
+        EACH(test_an_attempt_knows_its_times),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return RUN_CONTRACT(tests);
 }

@@ -162,13 +162,13 @@ static void test_progress_replaces_what_was_known_of_a_replay(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        BOTH(test_an_empty_log_counts_nothing),
-        BOTH(test_what_a_query_asks_for_is_counted),
-        BOTH(test_a_count_keeps_to_times),
-        BOTH(test_a_count_ignores_limits_and_direction),
-        BOTH(test_what_is_no_longer_kept_is_not_counted),
-        BOTH(test_replays_are_listed_in_order_of_their_beginning),
-        BOTH(test_progress_replaces_what_was_known_of_a_replay),
+        EACH(test_an_empty_log_counts_nothing),
+        EACH(test_what_a_query_asks_for_is_counted),
+        EACH(test_a_count_keeps_to_times),
+        EACH(test_a_count_ignores_limits_and_direction),
+        EACH(test_what_is_no_longer_kept_is_not_counted),
+        EACH(test_replays_are_listed_in_order_of_their_beginning),
+        EACH(test_progress_replaces_what_was_known_of_a_replay),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return RUN_CONTRACT(tests);
 }

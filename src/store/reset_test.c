@@ -281,18 +281,18 @@ static void test_what_was_being_redriven_is_a_dead_letter_again(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        BOTH(test_a_reset_drops_what_is_open_and_keeps_what_was_given_up),
-        BOTH(test_a_reset_starts_where_it_is_told_to),
-        BOTH(test_a_refused_reset_changes_nothing),
-        BOTH(test_a_save_from_before_a_reset_is_refused),
-        BOTH(test_other_consumers_go_on),
-        BOTH(test_a_replay_goes_from_the_start_to_the_highest_delivered),
-        BOTH(test_a_reset_beyond_all_that_was_delivered_replays_nothing),
-        BOTH(test_a_replay_knows_up_to_where_all_was_settled),
-        BOTH(test_a_replay_knows_of_deliveries_that_were_not_saved),
-        BOTH(test_a_plain_reset_ends_a_replay),
-        BOTH(test_ending_a_replay_keeps_all_else),
-        BOTH(test_what_was_being_redriven_is_a_dead_letter_again),
+        EACH(test_a_reset_drops_what_is_open_and_keeps_what_was_given_up),
+        EACH(test_a_reset_starts_where_it_is_told_to),
+        EACH(test_a_refused_reset_changes_nothing),
+        EACH(test_a_save_from_before_a_reset_is_refused),
+        EACH(test_other_consumers_go_on),
+        EACH(test_a_replay_goes_from_the_start_to_the_highest_delivered),
+        EACH(test_a_reset_beyond_all_that_was_delivered_replays_nothing),
+        EACH(test_a_replay_knows_up_to_where_all_was_settled),
+        EACH(test_a_replay_knows_of_deliveries_that_were_not_saved),
+        EACH(test_a_plain_reset_ends_a_replay),
+        EACH(test_ending_a_replay_keeps_all_else),
+        EACH(test_what_was_being_redriven_is_a_dead_letter_again),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return RUN_CONTRACT(tests);
 }

@@ -299,20 +299,20 @@ static void test_what_was_dropped_may_be_scheduled_anew(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        BOTH(test_a_schedule_comes_back_whole),
-        BOTH(test_a_list_without_events_has_none),
-        BOTH(test_schedules_are_listed_in_order_of_their_ids),
-        BOTH(test_a_group_looks_up_one_schedule),
-        BOTH(test_who_looks_a_schedule_up_may_drop_it_there),
-        BOTH(test_hundreds_of_schedules_are_listed_without_a_gap),
-        BOTH(test_an_event_that_waits_already_gives_the_first_schedule),
-        BOTH(test_other_content_under_a_waiting_id_is_a_conflict),
-        BOTH(test_an_event_of_the_log_is_not_scheduled),
-        BOTH(test_other_content_under_an_id_of_the_log_is_a_conflict),
-        BOTH(test_of_a_derived_id_the_first_stands_whatever_its_content),
-        BOTH(test_another_source_is_another_event),
-        BOTH(test_a_schedule_is_dropped_once),
-        BOTH(test_what_was_dropped_may_be_scheduled_anew),
+        EACH(test_a_schedule_comes_back_whole),
+        EACH(test_a_list_without_events_has_none),
+        EACH(test_schedules_are_listed_in_order_of_their_ids),
+        EACH(test_a_group_looks_up_one_schedule),
+        EACH(test_who_looks_a_schedule_up_may_drop_it_there),
+        EACH(test_hundreds_of_schedules_are_listed_without_a_gap),
+        EACH(test_an_event_that_waits_already_gives_the_first_schedule),
+        EACH(test_other_content_under_a_waiting_id_is_a_conflict),
+        EACH(test_an_event_of_the_log_is_not_scheduled),
+        EACH(test_other_content_under_an_id_of_the_log_is_a_conflict),
+        EACH(test_of_a_derived_id_the_first_stands_whatever_its_content),
+        EACH(test_another_source_is_another_event),
+        EACH(test_a_schedule_is_dropped_once),
+        EACH(test_what_was_dropped_may_be_scheduled_anew),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return RUN_CONTRACT(tests);
 }

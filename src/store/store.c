@@ -2,27 +2,50 @@
 #include "store/store.h"
 
 #include "store/memory/memory.h"
+#include "store/postgres/postgres.h"
+#include "store/redis/redis.h"
 #include "store/sqlite/sqlite.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-static const hark_store_ops *const backends[] = {&hk_store_memory, &hk_store_sqlite};
+static const hark_store_ops *const backends[] = {&hk_store_memory, &hk_store_sqlite,
+                                                 &hk_store_postgres, &hk_store_redis_pubsub};
+
+#define KNOWN "memory:, sqlite:PATH, postgresql://HOST/DATABASE or redis+pubsub://HOST"
+
+/* What follows "scheme:", or NULL. */
+static const char *behind(const char *url, const char *scheme)
+{
+    size_t n = strlen(scheme);
+    return strncmp(url, scheme, n) == 0 && url[n] == ':' ? url + n + 1 : NULL;
+}
+
+static const char *rest_of(const char *url, const hark_store_ops *ops)
+{
+    const char *rest = behind(url, ops->scheme);
+    if (!rest && ops == &hk_store_postgres) /* libpq knows both, and so do people */
+        rest = behind(url, "postgres");
+    return rest;
+}
 
 hark_err hk_store_find(const char *url, const hark_store_ops **ret, const char **ret_rest,
                        hark_errinfo *ei)
 {
     if (!url)
-        return hk_fail(ei, HARK_EINVAL, "the store URL is NULL; use memory: or sqlite:PATH");
+        return hk_fail(ei, HARK_EINVAL, "the store URL is NULL; use " KNOWN);
     for (size_t i = 0; i < HK_COUNTOF(backends); i++) {
-        size_t n = strlen(backends[i]->scheme);
-        if (strncmp(url, backends[i]->scheme, n) == 0 && url[n] == ':') {
+        const char *rest = rest_of(url, backends[i]);
+        if (rest) {
             *ret = backends[i];
-            *ret_rest = url + n + 1;
+            *ret_rest = rest;
             return HARK_OK;
         }
     }
-    return hk_fail(ei, HARK_EINVAL, "unknown store URL '%.120s'; use memory: or sqlite:PATH", url);
+    const char *login = strstr(url, "://"); /* a password may follow */
+    size_t n = login ? (size_t)(login - url) + 3 : strcspn(url, "@");
+    return hk_fail(ei, HARK_EINVAL, "unknown store URL '%.*s%s'; use " KNOWN,
+                   (int)(n < 120 ? n : 120), url, url[n] ? "…" : "");
 }
 
 void hark_store_consumer_clear(hark_store_consumer *c)

@@ -1,6 +1,7 @@
 /* store_test_i.h: what the tests of the stores' contract share. Each test runs on every store that
- * BOTH names: a fresh log, consumers by name, and the ledger's content as text. <cmocka.h> comes
- * before it. */
+ * EACH names: a fresh log, consumers by name, and the ledger's content as text. <cmocka.h> comes
+ * before it. Stores that are a server's are tested instead of the others when HARK_TEST_SERVER has the
+ * URL of one (tests/servers/with_server sets it). */
 #ifndef HK_STORE_TEST_I_H
 #define HK_STORE_TEST_I_H
 
@@ -12,12 +13,12 @@
 #include <string.h>
 #include <unistd.h>
 
-/* One behaviour, on both stores. */
-#define BOTH(test)                                                                                 \
-    {#test " on memory", test, set_up, tear_down, (void *)"memory"},                               \
+/* One behaviour, on one store or on each of them. */
+#define ON(store, test)                                                                            \
     {                                                                                              \
-#test " on sqlite", test, set_up, tear_down, (void *)"sqlite"                              \
+#test " on " store, test, set_up, tear_down, (void *)store                                 \
     }
+#define EACH(test) ON("memory", test), ON("sqlite", test), ON("postgresql", test)
 
 enum { RETAINED = 1024 }; /* events, by a store that keeps the newest */
 
@@ -84,6 +85,15 @@ static inline void restart(fixture *f)
     open_store(f);
 }
 
+/* The URL of the server to test on; NULL = the stores without one are tested. */
+static inline const char *tested_server(void)
+{
+    const char *url = getenv("HARK_TEST_SERVER");
+    return url && *url ? url : NULL;
+}
+
+static unsigned fresh_logs;
+
 static inline int set_up(void **state)
 {
     const char *scheme = *state, *base = getenv("TMPDIR");
@@ -91,7 +101,9 @@ static inline int set_up(void **state)
     assert_non_null(f);
     (void)snprintf(f->dir, sizeof f->dir, "%.40s/hark-XXXXXX", base ? base : "/tmp");
     assert_non_null(mkdtemp(f->dir));
-    if (strcmp(scheme, "sqlite") == 0)
+    if (tested_server())
+        (void)snprintf(f->url, sizeof f->url, "%.90s?log=t%u", tested_server(), ++fresh_logs);
+    else if (strcmp(scheme, "sqlite") == 0)
         (void)snprintf(f->url, sizeof f->url, "sqlite:%s/log.db", f->dir);
     else
         (void)snprintf(f->url, sizeof f->url, "%s:", scheme);
@@ -110,6 +122,32 @@ static inline int tear_down(void **state)
     free(f);
     return 0;
 }
+
+/* Is a test on this store to be run now? */
+static inline bool is_wanted(const char *store)
+{
+    const char *url = tested_server();
+    if (!url)
+        return strcmp(store, "memory") == 0 || strcmp(store, "sqlite") == 0;
+    return strncmp(url, store, strlen(store)) == 0 && url[strlen(store)] == ':';
+}
+
+static inline int run_contract(const struct CMUnitTest *tests, size_t n)
+{
+    struct CMUnitTest *wanted = calloc(n, sizeof *wanted);
+    size_t n_wanted = 0;
+    assert_non_null(wanted);
+    for (size_t i = 0; i < n; i++)
+        if (is_wanted(tests[i].initial_state))
+            wanted[n_wanted++] = tests[i];
+    if (n_wanted == 0)
+        (void)fprintf(stderr, "no test here is for the server %s\n", tested_server());
+    int failed =
+        n_wanted == 0 ? 64 : _cmocka_run_group_tests("contract", wanted, n_wanted, NULL, NULL);
+    free(wanted);
+    return failed;
+}
+#define RUN_CONTRACT(tests) run_contract(tests, sizeof(tests) / sizeof *(tests))
 
 static inline void begin(fixture *f)
 {

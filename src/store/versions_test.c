@@ -8,11 +8,6 @@
 
 #include "store/store_test_i.h"
 
-#define ON_MEMORY(test)                                                                            \
-    {                                                                                              \
-#test, test, set_up, tear_down, (void *)"memory"                                           \
-    }
-
 /* "t 2: 1 stored 1 dead". */
 static bool say_version(void *ud, const hark_store_version *v)
 {
@@ -153,12 +148,12 @@ static void test_memory_has_no_versions_of_subjects_to_expect(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        BOTH(test_events_are_counted_by_type_and_version_in_order),
-        BOTH(test_a_repeat_is_not_counted_again),
-        BOTH(test_dead_letters_and_schedules_are_counted_beside_their_events),
-        BOTH(test_whoever_has_seen_enough_is_told_no_more),
-        ON_MEMORY(test_what_is_no_longer_retained_is_not_counted),
-        ON_MEMORY(test_memory_has_no_versions_of_subjects_to_expect),
+        EACH(test_events_are_counted_by_type_and_version_in_order),
+        EACH(test_a_repeat_is_not_counted_again),
+        EACH(test_dead_letters_and_schedules_are_counted_beside_their_events),
+        EACH(test_whoever_has_seen_enough_is_told_no_more),
+        ON("memory", test_what_is_no_longer_retained_is_not_counted),
+        ON("memory", test_memory_has_no_versions_of_subjects_to_expect),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return RUN_CONTRACT(tests);
 }

@@ -1,6 +1,8 @@
 /* The fixture of the conformance tests, see fixture.h. */
 #include "fixture.h"
 
+#include "servers.h"
+
 #include <dirent.h>
 #include <sched.h>
 #include <unistd.h>
@@ -8,6 +10,8 @@
 enum { BATCH = 500 };
 
 static const store_case *current;
+static server *current_server;
+static unsigned fresh_logs;
 
 /* ---- a fresh bus in a scratch directory --------------------------------------------------------- */
 
@@ -28,19 +32,29 @@ void reopen_bus(fixture *f, const hark_bus_opts *opts)
     open_bus(f, opts);
 }
 
+static void name_log(fixture *f)
+{
+    const char *url = current->url, *mark = url ? strstr(url, "%s") : NULL;
+    if (current_server)
+        (void)snprintf(f->url, sizeof f->url, "%.120s?log=t%u", server_url(current_server),
+                       ++fresh_logs);
+    else if (mark)
+        (void)snprintf(f->url, sizeof f->url, "%.*s%s%s", (int)(mark - url), url, f->dir, mark + 2);
+    else
+        (void)snprintf(f->url, sizeof f->url, "%s", url);
+}
+
 int set_up(void **state)
 {
     fixture *f = calloc(1, sizeof *f);
     const char *base = getenv("TMPDIR");
     assert_non_null(f);
     f->store = current;
+    f->server = current_server;
     f->live_blocks = hk_slab_live();
     (void)snprintf(f->dir, sizeof f->dir, "%.60s/hark-XXXXXX", base ? base : "/tmp");
     assert_non_null(mkdtemp(f->dir));
-    const char *mark = strstr(current->url, "%s");
-    int head = mark ? (int)(mark - current->url) : (int)strlen(current->url);
-    (void)snprintf(f->url, sizeof f->url, "%.*s%s%s", head, current->url, mark ? f->dir : "",
-                   mark ? mark + 2 : "");
+    name_log(f);
     open_bus(f, NULL);
     *state = f;
     return 0;
@@ -80,7 +94,10 @@ int conformance_main(int argc, char **argv, const char *subject, const struct CM
     if (argc > 2)
         cmocka_set_test_filter(argv[2]);
     (void)fprintf(stderr, "%s on %s\n", subject, current->name);
-    return _cmocka_run_group_tests(subject, tests, n, NULL, NULL);
+    current_server = current->start ? current->start() : NULL;
+    int failed = _cmocka_run_group_tests(subject, tests, n, NULL, NULL);
+    server_free(current_server);
+    return failed;
 }
 
 /* ---- waiting ------------------------------------------------------------------------------------ */

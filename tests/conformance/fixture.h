@@ -20,10 +20,14 @@
 
 #include <cmocka.h>
 
+struct server; /* servers.h */
+
 /* A store under test, and what of its nature changes what is asserted. */
 typedef struct store_case {
     const char *name;
-    const char *url;    /* %s stands for the scratch directory */
+    const char *url; /* %s stands for the scratch directory; NULL with `start` */
+    /* Starts the server that all tests of a program share, each with a log of its own; may be NULL. */
+    struct server *(*start)(void);
     int64_t durability; /* the class of its receipts */
     bool survives;      /* a bus opened again finds the log and the consumers */
     bool direct;        /* publishing does not go through the writer thread */
@@ -35,6 +39,7 @@ extern const size_t n_stores;
 
 typedef struct fixture {
     const store_case *store;
+    struct server *server; /* the program's; NULL when the store has none */
     char dir[96];
     char url[160];
     hark_bus *bus;

@@ -5,6 +5,7 @@
 
 #include "shop.h"
 
+#include <libpq-fe.h>
 #include <sqlite3.h>
 
 enum { GROUP = 64 };
@@ -18,6 +19,8 @@ typedef struct vice {
     hark_err expected;
     const char *says;    /* part of the text */
     int64_t deadline_ms; /* 0 = patient */
+    const char *only;    /* the store where it can be had; NULL = all */
+    const char *why;     /* the others are without it */
 } vice;
 
 typedef struct guest {
@@ -64,7 +67,7 @@ static inline hark_err or_rollback(hark_tx *tx, party *p)
     return exec(tx, "INSERT OR ROLLBACK INTO one VALUES(1)");
 }
 
-static inline hark_err raise_rollback(hark_tx *tx, party *p)
+static inline hark_err raise_in_a_trigger(hark_tx *tx, party *p)
 {
     (void)p;
     return exec(tx, "INSERT INTO trap VALUES(1)");
@@ -109,38 +112,29 @@ static inline hark_err commit(hark_tx *tx, party *p)
     return exec(tx, "COMMIT");
 }
 
-static inline hark_err native(hark_tx *tx, const char *sql)
+static inline hark_err native(hark_tx *tx, party *p, const char *sql)
 {
-    sqlite3 *db = hark_tx_native(tx);
-    int rc = sqlite3_exec(db, sql, NULL, NULL, NULL);
-    if (rc == SQLITE_OK)
-        return HARK_OK;
-    return hark_tx_fail(tx, rc == SQLITE_AUTH ? HARK_EDENIED : HARK_ESQL, "native: %s",
-                        sqlite3_errmsg(db));
+    return dialect_of(p->f)->native(tx, sql);
 }
 
 static inline hark_err commit_natively(hark_tx *tx, party *p)
 {
-    (void)p;
-    return native(tx, "COMMIT");
+    return native(tx, p, "COMMIT");
 }
 
 static inline hark_err rollback_natively(hark_tx *tx, party *p)
 {
-    (void)p;
-    return native(tx, "ROLLBACK");
+    return native(tx, p, "ROLLBACK");
 }
 
-static inline hark_err run_a_pragma(hark_tx *tx, party *p)
+static inline hark_err change_settings(hark_tx *tx, party *p)
 {
-    (void)p;
-    return exec(tx, "PRAGMA synchronous = OFF");
+    return exec(tx, dialect_of(p->f)->settings);
 }
 
 static inline hark_err write_to_the_log(hark_tx *tx, party *p)
 {
-    (void)p;
-    return exec(tx, "DELETE FROM hark_events");
+    return exec(tx, in_log(p->f, "DELETE FROM @events").s);
 }
 
 static inline hark_err publish_what_conflicts(hark_tx *tx, party *p)
@@ -173,19 +167,64 @@ static inline hark_err go_on_natively_after_a_rollback(hark_tx *tx, party *p)
 {
     sqlite3 *db = hark_tx_native(tx);
     sqlite3_stmt *st;
-    (void)p;
     MUST(sqlite3_prepare_v2(db, "INSERT INTO effects(n) VALUES(-3)", -1, &st, NULL) == SQLITE_OK);
-    (void)native(tx, "INSERT OR ROLLBACK INTO one VALUES(1)");
+    (void)native(tx, p, "INSERT OR ROLLBACK INTO one VALUES(1)");
     (void)sqlite3_step(st); /* prepared before: no authorizer is asked */
     sqlite3_finalize(st);
-    (void)native(tx, "INSERT INTO effects(n) VALUES(-4)");
+    (void)native(tx, p, "INSERT INTO effects(n) VALUES(-4)");
     return HARK_OK;
 }
 
 static inline hark_err roll_back_natively_by_conflict(hark_tx *tx, party *p)
 {
+    return native(tx, p, "INSERT OR ROLLBACK INTO one VALUES(1)");
+}
+
+/* The same on PostgreSQL, where only what is sent with the connection itself ends the transaction. */
+static inline hark_err go_on_after_native_rollback(hark_tx *tx, party *p)
+{
+    (void)native(tx, p, "ROLLBACK");
+    (void)native(tx, p, "INSERT INTO effects(n) VALUES(-3)");
+    (void)exec(tx, "INSERT INTO effects(n) VALUES(-2)");
+    (void)shop_say(tx, -2, NULL);
+    (void)!hark_tx_keep(tx, "key", "x", 1, HOUR_MS);
+    (void)native(tx, p, "INSERT INTO effects(n) VALUES(-4)");
+    return HARK_OK;
+}
+
+static inline hark_err begin_another(hark_tx *tx, party *p)
+{
+    (void)native(tx, p, "COMMIT");
+    (void)native(tx, p, "BEGIN; INSERT INTO effects(n) VALUES(-6)");
+    return HARK_OK;
+}
+
+static inline hark_err swallow_a_native_error(hark_tx *tx, party *p)
+{
+    (void)native(tx, p, "INSERT INTO effects(n) VALUES(-7)");
+    (void)native(tx, p, "INSERT INTO one VALUES(1)");
+    return HARK_OK;
+}
+
+static inline hark_err leave_a_copy_open(hark_tx *tx, party *p)
+{
     (void)p;
-    return native(tx, "INSERT OR ROLLBACK INTO one VALUES(1)");
+    PQclear(PQexec(hark_tx_native(tx), "COPY one FROM STDIN"));
+    return HARK_OK;
+}
+
+static inline hark_err lose_the_connection(hark_tx *tx, party *p)
+{
+    (void)exec(tx, "SELECT pg_terminate_backend(pg_backend_pid())");
+    (void)exec(tx, "INSERT INTO effects(n) VALUES(-8)");
+    (void)p;
+    return HARK_OK;
+}
+
+static inline hark_err fail_after_a_native_rollback(hark_tx *tx, party *p)
+{
+    (void)native(tx, p, "ROLLBACK");
+    return hark_tx_fail(tx, HARK_ECONFLICT, "given up after a rollback");
 }
 
 static inline hark_err go_on_after_the_deadline(hark_tx *tx, party *p)
@@ -203,37 +242,83 @@ static inline hark_err fail_and_break_another(hark_tx *tx, party *p)
     return hark_tx_fail(tx, HARK_ECONFLICT, "given up after a rollback");
 }
 
+#define SQLITE     "sqlite"
+#define POSTGRESQL "postgresql"
+
 static const vice vices[] = {
-    {"returns an error", return_an_error, HARK_ECONFLICT, "given up", 0},
-    {"constraint", break_a_constraint, HARK_ECONSTRAINT, "one.n", 0},
-    {"OR ROLLBACK", or_rollback, HARK_ECONSTRAINT, "one.n", 0},
-    {"RAISE(ROLLBACK)", raise_rollback, HARK_ECONSTRAINT, "it snapped", 0},
-    {"late in SQL", be_late_in_sql, HARK_EDEADLINE, "deadline", 20},
-    {"late in C", be_late_in_c, HARK_EDEADLINE, "deadline", 20},
-    {"deferred foreign key", leave_an_orphan, HARK_ECONSTRAINT, "FOREIGN KEY", 0},
-    {"statement left open", leave_a_statement_open, HARK_ESQL, "SELECT n FROM one", 0},
-    {"COMMIT", commit, HARK_EDENIED, "COMMIT", 0},
-    {"native COMMIT", commit_natively, HARK_EDENIED, "native: ", 0},
-    {"native ROLLBACK", rollback_natively, HARK_EDENIED, "native: ", 0},
-    {"PRAGMA", run_a_pragma, HARK_EDENIED, "PRAGMA", 0},
-    {"write to the log", write_to_the_log, HARK_EDENIED, "hark_events", 0},
-    {"conflict of ids", publish_what_conflicts, HARK_ECONFLICT, "taken", 0},
-    {"another version", expect_another_version, HARK_EVERSION, "", 0},
-    {"goes on after a rollback", go_on_after_a_rollback, HARK_ECONSTRAINT, "one.n", 0},
-    {"goes on natively after a rollback", go_on_natively_after_a_rollback, HARK_ESQL, "ROLLBACK",
-     0},
-    {"native OR ROLLBACK", roll_back_natively_by_conflict, HARK_ESQL, "", 0},
-    {"goes on after the deadline", go_on_after_the_deadline, HARK_EDEADLINE, "deadline", 20},
-    {"own error after a rollback", fail_and_break_another, HARK_ECONSTRAINT, "one.n", 0},
+    {"returns an error", return_an_error, HARK_ECONFLICT, "given up", 0, NULL, NULL},
+    {"constraint", break_a_constraint, HARK_ECONSTRAINT, "constraint", 0, NULL, NULL},
+    {"OR ROLLBACK", or_rollback, HARK_ECONSTRAINT, "one.n", 0, SQLITE,
+     "no conflict clause undoes a transaction there: see native ROLLBACK"},
+    {"RAISE", raise_in_a_trigger, HARK_ECONSTRAINT, "it snapped", 0, NULL, NULL},
+    {"late in SQL", be_late_in_sql, HARK_EDEADLINE, "deadline", 20, NULL, NULL},
+    {"late in C", be_late_in_c, HARK_EDEADLINE, "deadline", 20, NULL, NULL},
+    {"deferred foreign key", leave_an_orphan, HARK_ECONSTRAINT, "constraint", 0, NULL, NULL},
+    {"statement left open", leave_a_statement_open, HARK_ESQL, "SELECT n FROM one", 0, SQLITE,
+     "libpq has no statements that stay open: see COPY left open"},
+    {"COPY left open", leave_a_copy_open, HARK_EDENIED, "COPY", 0, POSTGRESQL,
+     "it has no COPY: see statement left open"},
+    {"COMMIT", commit, HARK_EDENIED, "COMMIT", 0, NULL, NULL},
+    {"native COMMIT", commit_natively, HARK_EDENIED, "native", 0, NULL, NULL},
+    {"native ROLLBACK", rollback_natively, HARK_EDENIED, "native", 0, NULL, NULL},
+    {"native COMMIT and BEGIN", begin_another, HARK_EDENIED, "native", 0, POSTGRESQL,
+     "its COMMIT is denied, and a BEGIN after it fails"},
+    {"settings", change_settings, HARK_EDENIED, "settings", 0, NULL, NULL},
+    {"write to the log", write_to_the_log, HARK_EDENIED, "hark_", 0, NULL, NULL},
+    {"conflict of ids", publish_what_conflicts, HARK_ECONFLICT, "taken", 0, NULL, NULL},
+    {"another version", expect_another_version, HARK_EVERSION, "", 0, NULL, NULL},
+    {"goes on after a rollback", go_on_after_a_rollback, HARK_ECONSTRAINT, "one.n", 0, SQLITE,
+     NULL},
+    {"goes on after a rollback", go_on_after_native_rollback, HARK_EDENIED, "native", 0, POSTGRESQL,
+     NULL},
+    {"goes on natively after a rollback", go_on_natively_after_a_rollback, HARK_ESQL, "ROLLBACK", 0,
+     SQLITE, "covered there by: goes on after a rollback"},
+    {"native OR ROLLBACK", roll_back_natively_by_conflict, HARK_ESQL, "", 0, SQLITE,
+     "no conflict clause undoes a transaction there: see native ROLLBACK"},
+    {"native error swallowed", swallow_a_native_error, HARK_ESQL, "native", 0, POSTGRESQL,
+     "an error undoes its statement there, also natively"},
+    {"goes on after the deadline", go_on_after_the_deadline, HARK_EDEADLINE, "deadline", 20, NULL,
+     NULL},
+    {"own error after a rollback", fail_and_break_another, HARK_ECONSTRAINT, "one.n", 0, SQLITE,
+     NULL},
+    {"own error after a rollback", fail_after_a_native_rollback, HARK_EDENIED, "native", 0,
+     POSTGRESQL, NULL},
+    {"lost connection", lose_the_connection, HARK_ESTORE, "", 0, POSTGRESQL, "it has none"},
 };
 
-static inline const vice *vice_named(const char *name)
+static inline bool can_be_had(const fixture *f, const vice *v)
 {
-    for (size_t i = 0; i < HK_COUNTOF(vices); i++)
-        if (strcmp(vices[i].name, name) == 0)
+    return !v->only || strcmp(v->only, f->store->name) == 0;
+}
+
+static inline const vice *vice_named(const fixture *f, const char *name)
+{
+    const vice *of_another = NULL;
+    for (size_t i = 0; i < HK_COUNTOF(vices); i++) {
+        if (strcmp(vices[i].name, name) != 0)
+            continue;
+        if (can_be_had(f, &vices[i]))
             return &vices[i];
-    fail_msg("no vice is called %s", name);
+        of_another = &vices[i];
+    }
+    if (!of_another)
+        fail_msg("no vice is called %s", name);
+    left_out(f, name, of_another->why);
     return NULL;
+}
+
+/* The i-th of those that can be had; it begins again at the end. */
+static inline const vice *vice_at(const fixture *f, size_t i)
+{
+    size_t at = 0;
+    for (;; at++)
+        if (can_be_had(f, &vices[at % HK_COUNTOF(vices)]) && i-- == 0)
+            return &vices[at % HK_COUNTOF(vices)];
+}
+
+static inline const vice *spoiler(const fixture *f)
+{
+    return vice_named(f, dialect_of(f)->spoiler);
 }
 
 /* ---- the party ----------------------------------------------------------------------------------- */
@@ -276,14 +361,10 @@ static inline void leave(hark_err err, const hark_receipt *last, const hark_erri
 static inline party *party_new(fixture *f)
 {
     static const char *const tables[] = {
-        "CREATE TABLE one(n INTEGER PRIMARY KEY)",
-        "INSERT INTO one VALUES(1)",
-        "CREATE TABLE child(parent INT REFERENCES one(n) DEFERRABLE INITIALLY DEFERRED)",
-        "CREATE TABLE trap(n)",
-        "CREATE TRIGGER snap BEFORE INSERT ON trap BEGIN SELECT RAISE(ROLLBACK, 'it snapped'); END",
-    };
-    for (size_t i = 0; i < HK_COUNTOF(tables); i++)
-        assert_ok(f, shop_sql(f, tables[i]));
+        "CREATE TABLE one(n INTEGER PRIMARY KEY)", "INSERT INTO one VALUES(1)",
+        "CREATE TABLE child(parent INT REFERENCES one(n) DEFERRABLE INITIALLY DEFERRED)", NULL};
+    shop_all(f, tables);
+    shop_all(f, dialect_of(f)->trap);
     assert_ok(
         f, hark_publish_ei(f->bus,
                            HARK_OPTS(hark_event_spec, .type = "other", .id = "taken", .json = "1"),
@@ -374,21 +455,14 @@ static inline void assert_outcome(party *p)
     assert_ok(f, shop_run(f, &(shop_work){.then = shop_both, .n = GROUP}, NULL));
 }
 
-/* Closes the bus, and looks at the file without the library. */
+/* Closes the bus, and looks at what it left without the library. */
 static inline void clear_up(fixture *f, party *p)
 {
     if (p->left)
         sqlite3_finalize(p->left);
     p->left = NULL;
     close_bus(f);
-    sqlite3 *db;
-    MUST(sqlite3_open(f->url + strlen("sqlite:"), &db) == SQLITE_OK);
-    sqlite3_stmt *st;
-    MUST(sqlite3_prepare_v2(db, "PRAGMA integrity_check", -1, &st, NULL) == SQLITE_OK);
-    MUST(sqlite3_step(st) == SQLITE_ROW);
-    assert_string_equal(sqlite3_column_text(st, 0), "ok");
-    sqlite3_finalize(st);
-    sqlite3_close(db);
+    dialect_of(f)->look(f);
     free(p);
 }
 

@@ -13,6 +13,7 @@ typedef struct plan {
     hark_schedule_id ret;
     atomic_int runs, calls;
     hark_err err;
+    fixture *f; /* where a closure needs it */
 } plan;
 
 static inline hark_err schedule_it(hark_tx *tx, plan *p)

@@ -4,9 +4,7 @@
 #ifndef HK_CONFORMANCE_SHOP_H
 #define HK_CONFORMANCE_SHOP_H
 
-#include "fixture.h"
-
-#include <hark/tx.h>
+#include "dialect.h"
 
 #define SHOP_TYPE "effect"
 #define TX(...)   HARK_OPTS(hark_tx_opts, __VA_ARGS__)
@@ -59,6 +57,13 @@ static inline hark_err shop_sql(fixture *f, const char *sql)
     return shop_run(f, &(shop_work){.sql = sql}, NULL);
 }
 
+/* A list of statements, each in a transaction of its own. */
+static inline void shop_all(fixture *f, const char *const *sql)
+{
+    for (; *sql; sql++)
+        assert_ok(f, shop_sql(f, *sql));
+}
+
 static inline void shop_must_not_be_called(hark_err err, const hark_receipt *last,
                                            const hark_errinfo *ei, void *ud)
 {
@@ -68,8 +73,9 @@ static inline void shop_must_not_be_called(hark_err err, const hark_receipt *las
 
 static inline bool shop_open(fixture *f)
 {
-    if (!f->store->direct) {
-        assert_ok(f, shop_sql(f, "CREATE TABLE effects(n INTEGER, note TEXT)"));
+    const dialect *d = dialect_of(f);
+    if (d) {
+        shop_all(f, d->effects);
         return true;
     }
     shop_work w = {.then = shop_both};

@@ -2,10 +2,22 @@
  * meson.build. */
 #include "fixture.h"
 
+#include "servers.h"
+
+static server *start_postgresql(void)
+{
+    return server_postgres(NULL);
+}
+
 const store_case stores[] = {
     {.name = "memory", .url = "memory:", .durability = HARK_MEMORY, .direct = true},
     {.name = "sqlite",
      .url = "sqlite:%s/x.db",
+     .durability = HARK_DISK,
+     .survives = true,
+     .keeps_all = true},
+    {.name = "postgresql",
+     .start = start_postgresql,
      .durability = HARK_DISK,
      .survives = true,
      .keeps_all = true},

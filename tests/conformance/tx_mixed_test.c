@@ -10,7 +10,7 @@ static void with_many_culprits(void **state, size_t from, size_t step)
         return;
     shut(p);
     for (int64_t n = 0; n < GROUP; n++)
-        invite(p, n, n % 3 ? NULL : &vices[(from + (size_t)n / 3 * step) % HK_COUNTOF(vices)]);
+        invite(p, n, n % 3 ? NULL : vice_at(p->f, from + (size_t)n / 3 * step));
     (void)celebrate(p);
     assert_outcome(p);
     clear_up(*state, p);
@@ -33,7 +33,7 @@ static void test_only_culprits_leave_nothing(void **state)
         return;
     shut(p);
     for (int64_t n = 0; n < GROUP; n++)
-        invite(p, n, &vices[(size_t)n % HK_COUNTOF(vices)]);
+        invite(p, n, vice_at(p->f, (size_t)n));
     (void)celebrate(p);
     assert_outcome(p);
     clear_up(*state, p);
@@ -89,7 +89,7 @@ static void mixed_with(void **state, const char *const *names, size_t n_names)
                                    hark_after(DUE_MS), NULL, &f->ei));
     shut(p);
     for (int64_t n = 0; n < GROUP; n++) {
-        const vice *v = n % 8 == 7 ? vice_named(names[(size_t)(n / 8) % n_names]) : NULL;
+        const vice *v = n % 8 == 7 ? vice_named(f, names[(size_t)(n / 8) % n_names]) : NULL;
         send(f, &plain[n], "plain", n);
         invite(p, n, v);
     }
@@ -117,8 +117,9 @@ static void mixed_with(void **state, const char *const *names, size_t n_names)
 
 static void test_publishes_and_schedules_in_the_group_are_there_once(void **state)
 {
-    static const char *const names[] = {"OR ROLLBACK", "returns an error", "RAISE(ROLLBACK)",
-                                        "deferred foreign key"};
+    const dialect *d = dialect_of(*state);
+    const char *const names[] = {d ? d->spoiler : "", "returns an error", "RAISE",
+                                 "deferred foreign key"};
     mixed_with(state, names, HK_COUNTOF(names));
 }
 
@@ -175,7 +176,7 @@ static void test_closures_may_publish_more_when_they_run_again(void **state)
         assert_ok(f, hark_transact_async(f->bus, say_more_each_time, was_greedy, &all[i],
                                          SHOP_PATIENT, &f->ei));
     for (int64_t n = 0; n < GROUP; n++)
-        invite(p, n, n == 0 ? vice_named("OR ROLLBACK") : NULL);
+        invite(p, n, n == 0 ? spoiler(f) : NULL);
     (void)celebrate(p);
     assert_outcome(p);
     for (int i = 0; i < GREEDY; i++) {
@@ -233,6 +234,7 @@ static void test_the_next_one_may_be_sent_off_when_one_is_done(void **state)
 
 typedef struct neighbour {
     const char *sql;
+    party *p;    /* NULL sql: what spoils the group is done */
     bool fickle; /* fails when it runs again */
     atomic_int runs, calls;
     hark_err err;
@@ -242,7 +244,8 @@ static hark_err move_in(hark_tx *tx, void *ud)
 {
     neighbour *n = ud;
     int run = atomic_fetch_add(&n->runs, 1);
-    hark_err err = hark_tx_exec(tx, n->sql, HARK_NO_ARGS);
+    hark_err err =
+        n->sql ? hark_tx_exec(tx, n->sql, HARK_NO_ARGS) : spoiler(n->p->f)->act(tx, n->p);
     return !err && n->fickle && run ? hark_tx_fail(tx, HARK_EINVAL, "not again") : err;
 }
 
@@ -262,16 +265,17 @@ static void test_nobody_is_refused_for_rows_that_were_never_committed(void **sta
         return;
     neighbour all[] = {{.sql = "INSERT INTO one VALUES(100)", .fickle = true},
                        {.sql = "INSERT INTO one VALUES(100)"},
-                       {.sql = "INSERT OR ROLLBACK INTO one VALUES(1)"}};
+                       {.p = p}};
     shut(p);
     for (size_t i = 0; i < HK_COUNTOF(all); i++)
         assert_ok(f, hark_transact_async(f->bus, move_in, moved, &all[i], SHOP_PATIENT, &f->ei));
     latch_open(&p->at);
     for (size_t i = 0; i < HK_COUNTOF(all); i++)
         WAIT_UNTIL(atomic_load(&all[i].calls) == 1);
-    assert_int_equal(all[0].err, HARK_EINVAL);
-    assert_int_equal(all[1].err, HARK_OK);
-    assert_int_equal(all[2].err, HARK_ECONSTRAINT);
+    bool shared = atomic_load(&all[0].runs) > 1; /* nearly always */
+    assert_int_equal(all[0].err, shared ? HARK_EINVAL : HARK_OK);
+    assert_int_equal(all[1].err, shared ? HARK_OK : HARK_ECONSTRAINT);
+    assert_int_equal(all[2].err, spoiler(f)->expected);
     clear_up(f, p);
 }
 
