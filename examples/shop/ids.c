@@ -10,14 +10,14 @@
 void shop_new_id(char id[40], const char *prefix)
 {
     static const char letters[] = "23456789abcdefghijkmnpqrstuvwxyz"; /* 32, in order, none alike */
-    enum { TIME = 9, RANDOM = 11 };
+    enum { TIME = 11, RANDOM = 9 };
     unsigned char random[RANDOM];
     char text[TIME + RANDOM + 1] = "";
     if (getrandom(random, sizeof random, 0) != (ssize_t)sizeof random)
         abort(); /* so few bytes are always there */
-    uint64_t ms = (uint64_t)(shop_now() / 1000000);
-    for (int i = TIME - 1; i >= 0; i--, ms /= 32)
-        text[i] = letters[ms % 32];
+    uint64_t us = (uint64_t)(shop_now() / 1000);
+    for (int i = TIME - 1; i >= 0; i--, us /= 32)
+        text[i] = letters[us % 32];
     for (size_t i = 0; i < RANDOM; i++)
         text[TIME + i] = letters[random[i] % 32];
     snprintf(id, 40, "%s%s", prefix, text);

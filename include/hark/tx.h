@@ -136,7 +136,8 @@ typedef hark_err (*hark_tx_fn)(hark_tx *tx, void *ud);
 
 typedef struct hark_tx_opts {
     size_t size;
-    int64_t deadline_ms;    /* for one run of the closure; default 50, at most 10000 */
+    int64_t deadline_ms;    /* for a run of the closure, and for all that failed; default 50, at
+                               most 10000 */
     int64_t min_durability; /* a hark_durability the commit must reach, else HARK_EDURABILITY */
 } hark_tx_opts;
 

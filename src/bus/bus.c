@@ -77,6 +77,7 @@ static hark_err open_store(hark_bus *bus, const char *rest, hark_errinfo *ei)
     bus->opened_wall = hk_wall_ns();
     bus->opened_mono = hk_mono_ns();
     bus->ops->info(bus->store, &bus->info);
+    hk_mark_set(&bus->durability, (uint64_t)bus->info.durability);
     if (bus->info.durability < bus->opts.min_durability)
         return hk_fail(ei, HARK_EDURABILITY, "the store gives class %s, not the %s asked for",
                        hark_durability_name((hark_durability)bus->info.durability),

@@ -235,7 +235,8 @@ struct hark_bus {
     char *source;
     const hark_store_ops *ops;
     hark_store *store;
-    hark_store_info info;             /* what never changes of it */
+    hark_store_info info; /* what never changes of it */
+    hk_mark durability;   /* of receipts; a server may be set to another class, or be another one */
     pthread_rwlock_t store_lock;      /* readers of the store against its end */
     bool store_open;                  /* under store_lock */
     hark_store_info last;             /* likewise: of a store that was closed */

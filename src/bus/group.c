@@ -315,6 +315,14 @@ static void take_all(hark_bus *bus, group *g)
     }
 }
 
+/* What receipts are worth: the server may be set otherwise, or be another one, since the last connection. */
+static void note_class(hark_bus *bus)
+{
+    hark_store_info info;
+    bus->ops->info(bus->store, &info);
+    hk_mark_set(&bus->durability, (uint64_t)info.durability);
+}
+
 void hk_group(hark_bus *bus)
 {
     if (bus->info.live_only) {
@@ -343,6 +351,7 @@ void hk_group(hark_bus *bus)
     } else {
         hk_count_bump(&bus->figures.commits, 1);
         hk_mark_set(&bus->writer.last_failed_ns, 0);
+        note_class(bus);
     }
     finish_publishes(bus, &g);
     finish_others(&g);

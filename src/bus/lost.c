@@ -139,8 +139,8 @@ static uint64_t next_gap(hk_lost *x)
     return from;
 }
 
-/* The next gap is what comes next. */
-static void take_gap(hk_live *l)
+/* The next gap is what comes next. False: it is from before it subscribed. */
+static bool take_gap(hk_live *l)
 {
     hk_lost *x = l->lost;
     pthread_mutex_lock(&x->lock);
@@ -148,10 +148,13 @@ static void take_gap(hk_live *l)
     x->first = (x->first + 1) % HK_LOST_MAX;
     hk_mark_set(&x->n, hk_mark_get(&x->n) - 1);
     pthread_mutex_unlock(&x->lock);
+    if (gap.to <= hk_mark_get(&l->pos))
+        return false;
     l->gap_from = gap.from;
     l->gap_to = gap.to;
     l->gap_cause = gap.cause;
     hk_mark_set(&l->pos, gap.to);
+    return true;
 }
 
 static bool refill(hk_live *l)
@@ -171,15 +174,13 @@ hark_event *hk_lost_take(hark_sub *s)
         uint64_t gap = next_gap(l->lost);
         if (!some && !gap)
             return NULL;
-        if (!some && !refill(l)) { /* looked at again: what was pushed before the gap comes first */
-            take_gap(l);
-            return NULL;
-        }
-        hark_event *e = l->batch[l->at];
-        uint64_t seq = hark_event_sequence(e);
+        /* looked at again: what was pushed before the gap comes first */
+        hark_event *e = some || refill(l) ? l->batch[l->at] : NULL;
+        uint64_t seq = e ? hark_event_sequence(e) : UINT64_MAX;
         if (gap && gap < seq) {
-            take_gap(l);
-            return NULL;
+            if (take_gap(l))
+                return NULL;
+            continue;
         }
         l->at++;
         if (HK_LIKELY(seq > hk_mark_get(&l->pos))) {

@@ -63,9 +63,10 @@ static hark_err check_expected(const hark_bus *bus, const hark_event_spec *spec,
 hark_err hk_publish_event(hark_bus *bus, const hark_event_spec *spec, unsigned refs, size_t extra,
                           hark_event **ret, hark_errinfo *ei)
 {
-    if (HK_UNLIKELY(spec->min_durability > bus->info.durability || spec->min_durability < 0))
+    if (HK_UNLIKELY(spec->min_durability > (int64_t)hk_mark_get(&bus->durability) ||
+                    spec->min_durability < 0))
         return hk_fail(ei, HARK_EDURABILITY, "the store gives class %s, not the %s asked for",
-                       hark_durability_name((hark_durability)bus->info.durability),
+                       hark_durability_name((hark_durability)hk_mark_get(&bus->durability)),
                        hark_durability_name((hark_durability)spec->min_durability));
     size_t len = spec->json ? strlen(spec->json) : spec->data_len;
     if (HK_UNLIKELY(len > bus->opts.max_event_bytes))
@@ -107,7 +108,7 @@ void hk_publish_receipt(hark_bus *bus, const hark_store_append *a, const char *i
                         hark_receipt *ret)
 {
     *ret = (hark_receipt){.sequence = a->ret_sequence,
-                          .durability = bus->info.durability,
+                          .durability = (int64_t)hk_mark_get(&bus->durability),
                           .duplicate = a->ret_duplicate,
                           .subject_version = a->ret_subject_version};
     size_t len = strlen(id);

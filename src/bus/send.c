@@ -11,7 +11,7 @@ hark_err hk_no_log(const hark_bus *bus, const char *what, hark_errinfo *ei)
     return hk_fail(
         ei, HARK_ENOTSUP,
         "%s: %s keeps no events, it has live subscriptions only; open the bus on memory:, "
-        "sqlite:, postgresql: or redis:",
+        "sqlite: or postgresql:",
         what, bus->ops->scheme);
 }
 

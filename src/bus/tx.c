@@ -205,7 +205,7 @@ static hark_err call(hark_tx *tx, const hark_receipt *last)
 /* The receipt of the i-th event; of none when there is none. */
 static void receipt_of(const hark_tx *tx, size_t i, hark_receipt *ret)
 {
-    *ret = (hark_receipt){.durability = tx->bus->info.durability};
+    *ret = (hark_receipt){.durability = (int64_t)hk_mark_get(&tx->bus->durability)};
     if (i < tx->request.n)
         hk_publish_receipt(tx->bus, &tx->request.items[i],
                            hark_event_id(tx->request.items[i].event), ret);
@@ -229,9 +229,26 @@ static hark_err ack(hark_tx *tx)
     return tx->bus->ops->ack(tx->bus->store, d->sub->consumer->id, d->generation, d->seq, &tx->ei);
 }
 
+/* Not the closure: its time may end in a call of ours, where the program has the connection. */
 static bool store_failed(hark_err err)
 {
-    return err && hark_err_class(err) != HARK_CLASS_REFUSED;
+    return err && err != HARK_EDEADLINE && hark_err_class(err) != HARK_CLASS_REFUSED;
+}
+
+/* It is run again for what is left of its deadline, all others having waited for it once. */
+static void note_failed(hark_tx *tx, int64_t took)
+{
+    tx->failed_ns += took;
+    tx->failed = tx->ei;
+    tx->failed.err = tx->request.err;
+    tx->request.spoilt = tx->failed_ns >= tx->deadline_ns;
+}
+
+/* That was not enough: what it failed for while it had the time tells more. */
+static void give_up_as_before(hark_tx *tx)
+{
+    tx->ei = tx->failed;
+    tx->request.err = tx->failed.err;
 }
 
 hark_err hk_tx_run(hark_tx *tx, bool undoable, hark_store_fate *ret)
@@ -255,12 +272,14 @@ hark_err hk_tx_run(hark_tx *tx, bool undoable, hark_store_fate *ret)
     hark_errinfo why = {0};
     hark_err end = ops->tx_end(store, !r->err, ret, &why);
     r->spoilt = *ret == HARK_STORE_SPOILT;
-    if (*ret == HARK_STORE_AGAIN)
-        tx->failed_ns += hk_mono_ns() - began;
     if (end && (!r->err || r->spoilt)) {
         r->err = end;
         tx->ei = why;
     }
+    if (*ret == HARK_STORE_AGAIN)
+        note_failed(tx, hk_mono_ns() - began);
+    else if (tx->failed_ns && r->err == HARK_EDEADLINE)
+        give_up_as_before(tx);
     return store_failed(broke) && !r->spoilt ? broke : HARK_OK;
 }
 
@@ -342,9 +361,9 @@ static hark_err check_opts(hark_bus *bus, const hark_tx_opts *opts, hark_tx_opts
     if (o->deadline_ms < 0 || o->deadline_ms > DEADLINE_MAX_MS)
         return hk_fail(ei, HARK_EINVAL, "hark_tx_opts.deadline_ms is %lld; 1 to %d, 0 = %d",
                        (long long)o->deadline_ms, DEADLINE_MAX_MS, DEADLINE_MS);
-    if (o->min_durability > bus->info.durability || o->min_durability < 0)
+    if (o->min_durability > (int64_t)hk_mark_get(&bus->durability) || o->min_durability < 0)
         return hk_fail(ei, HARK_EDURABILITY, "the store gives class %s, not the %s asked for",
-                       hark_durability_name((hark_durability)bus->info.durability),
+                       hark_durability_name((hark_durability)hk_mark_get(&bus->durability)),
                        hark_durability_name((hark_durability)o->min_durability));
     return HARK_OK;
 }

@@ -14,8 +14,9 @@ struct hark_tx {
     hark_transacted_fn done;             /* async; NULL: somebody waits, or `later` */
     bool later;                          /* async, with a delivery: */
     hark_delivery_done_fn delivery_done; /* or NULL */
-    int64_t deadline_ns;                 /* of all its runs together that failed */
-    int64_t failed_ns;                   /* what they took until now */
+    int64_t deadline_ns;                 /* of a run, and of all that failed and are run again */
+    int64_t failed_ns;                   /* what those took until now */
+    hark_errinfo failed;                 /* what the last of them was given up for */
     hark_delivery *delivery;             /* that it belongs to; NULL = none */
     hark_store_slot *slot; /* of the delivery whose handler waits for it; NULL = none */
     /* of the run */

@@ -42,8 +42,7 @@ hark_err hk_store_find(const char *url, const hark_store_ops **ret, const char *
             return HARK_OK;
         }
     }
-    const char *login = strstr(url, "://"); /* a password may follow */
-    size_t n = login ? (size_t)(login - url) + 3 : strcspn(url, "@");
+    size_t n = strchr(url, '@') ? strcspn(url, ":/") : strlen(url); /* a password may be in it */
     return hk_fail(ei, HARK_EINVAL, "unknown store URL '%.*s%s'; use " KNOWN,
                    (int)(n < 120 ? n : 120), url, url[n] ? "…" : "");
 }

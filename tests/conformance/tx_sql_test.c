@@ -221,6 +221,154 @@ static void test_the_stores_own_handle_and_the_librarys_calls_take_turns(void **
     shop_agrees(f);
 }
 
+/* ---- the library's own calls right behind a native statement ----------------------------------------- */
+
+typedef hark_err (*behind_fn)(hark_tx *tx, shop_work *w);
+
+static hark_err keeps(hark_tx *tx, shop_work *w)
+{
+    (void)w;
+    return hark_tx_keep(tx, "k", "x", 1, HOUR_MS);
+}
+
+static hark_err asks_what_is_kept(hark_tx *tx, shop_work *w)
+{
+    void *data = NULL;
+    size_t len = 0;
+    (void)w;
+    hark_err err = hark_tx_kept(tx, "k", &data, &len);
+    free(data);
+    return err;
+}
+
+/* Its id and its subject are looked up. */
+static hark_err says_by_name(hark_tx *tx, shop_work *w)
+{
+    return hark_tx_publish(
+        tx, HARK_OPTS(hark_event_spec, .type = SHOP_TYPE, .id = "mine", .subject = "s"),
+        &w->receipt);
+}
+
+static hark_err each_behind_native(hark_tx *tx, shop_work *w)
+{
+    static const behind_fn all[] = {keeps, asks_what_is_kept, says_by_name};
+    hark_err err = HARK_OK;
+    for (size_t i = 0; i < HK_COUNTOF(all) && !err; i++) {
+        err = dialect_of(w->ud)->native(tx, "INSERT INTO effects(n) VALUES(1)");
+        err = err ? err : all[i](tx, w);
+    }
+    return err;
+}
+
+static void test_the_librarys_calls_work_right_behind_a_native_statement(void **state)
+{
+    fixture *f = *state;
+    shop_work w = {.then = each_behind_native, .ud = f};
+    if (!shop_open(f))
+        return;
+    assert_ok(f, shop_run(f, &w, NULL));
+    assert_u64(w.receipt.subject_version, 1);
+    assert_u64(shop_rows(f), 3);
+    assert_u64(shop_events(f), 1);
+    dialect_of(f)->look(f);
+}
+
+static hark_err only_native(hark_tx *tx, shop_work *w)
+{
+    return dialect_of(w->ud)->native(tx, "INSERT INTO effects(n) VALUES(1)");
+}
+
+static hark_verdict settle_natively(hark_delivery *d, void *ud)
+{
+    hark_errinfo ei = {0};
+    shop_work w = {.then = only_native, .ud = ud};
+    return hark_delivery_transact(d, shop_do, &w, SHOP_PATIENT, &ei) ? HARK_RETRY : HARK_ACK;
+}
+
+static void test_a_native_statement_is_committed_with_the_ack_of_its_delivery(void **state)
+{
+    fixture *f = *state;
+    hark_sub *sub;
+    if (!shop_open(f))
+        return;
+    assert_ok(f, hark_subscribe(f->bus, "t", settle_natively, f,
+                                HARK_OPTS(hark_sub_opts, .consumer = "c", .retry_delay_ms = 10),
+                                &sub, &f->ei));
+    publish(f, "t");
+    WAIT_UNTIL(stats_of(sub).acked == 1);
+    assert_u64(stats_of(sub).retried, 0);
+    assert_u64(shop_rows(f), 1);
+    end_sub(sub);
+}
+
+static hark_err keeps_what_is_no_text(hark_tx *tx, shop_work *w)
+{
+    hark_err err = hark_tx_keep(tx, "\xff", "x", 1, HOUR_MS);
+    w->seen = err;
+    return shop_both(tx, w); /* the closure may go on */
+}
+
+static void test_a_key_that_is_no_text_does_not_end_the_transaction(void **state)
+{
+    fixture *f = *state;
+    shop_work w = {.then = keeps_what_is_no_text};
+    if (!shop_open(f))
+        return;
+    assert_ok(f, shop_run(f, &w, NULL));
+    shop_has(f, 1);
+    if (strcmp(f->store->name, "postgresql") == 0)
+        assert_int_equal(w.seen, HARK_EINVAL);
+}
+
+/* A failure of the library's own statement has ended the server's transaction, whatever the closure returns. */
+static hark_err breaks_what_keeps(hark_tx *tx, shop_work *w)
+{
+    fixture *f = w->ud;
+    hark_err err = dialect_of(f)->native(tx, in_log(f, "ALTER TABLE @kept RENAME TO other").s);
+    w->seen = keeps(tx, w);
+    return err;
+}
+
+static void test_a_failure_of_the_librarys_own_statement_undoes_the_closure(void **state)
+{
+    fixture *f = *state;
+    shop_work w = {.then = breaks_what_keeps, .ud = f},
+              good = {.then = each_behind_native, .ud = f};
+    if (!shop_open(f))
+        return;
+    if (strcmp(f->store->name, "postgresql") != 0) {
+        left_out(f, "a failing statement of the library's own", "it is not reached natively");
+        return;
+    }
+    assert_err(f, HARK_ESTORE, shop_run(f, &w, NULL));
+    assert_int_equal(w.seen, HARK_ESTORE);
+    assert_int_equal(atomic_load(&w.runs), 2); /* by itself the second time */
+    assert_ok(f, shop_run(f, &good, NULL));
+    dialect_of(f)->look(f);
+}
+
+/* PostgreSQL's indexes take no long names; whoever shares the commit must not notice. */
+static hark_err says_at_length(hark_tx *tx, shop_work *w)
+{
+    static char subject[60001];
+    memset(subject, 's', sizeof subject - 1);
+    (void)w;
+    return hark_tx_publish(tx, HARK_OPTS(hark_event_spec, .type = SHOP_TYPE, .subject = subject),
+                           NULL);
+}
+
+static void test_a_subject_that_is_too_long_for_the_store_is_refused(void **state)
+{
+    fixture *f = *state;
+    if (!shop_open(f))
+        return;
+    bool takes = strcmp(f->store->name, "postgresql") != 0;
+    shop_work w = {.then = says_at_length};
+    assert_err(f, takes ? HARK_OK : HARK_ETOOBIG, shop_run(f, &w, NULL));
+    assert_u64(shop_events(f), takes ? 1 : 0);
+    assert_int_equal(atomic_load(&w.runs), 1);
+}
+
 /* ---- reading beside the log ------------------------------------------------------------------------ */
 
 static hark_err write_and_wait(hark_tx *tx, shop_work *w)
@@ -361,6 +509,11 @@ static const struct CMUnitTest tests[] = {
     TEST(test_a_query_that_has_seen_enough_leaves_what_it_wrote),
     TEST(test_the_stores_own_handle_writes_in_the_transaction),
     TEST(test_the_stores_own_handle_and_the_librarys_calls_take_turns),
+    TEST(test_the_librarys_calls_work_right_behind_a_native_statement),
+    TEST(test_a_native_statement_is_committed_with_the_ack_of_its_delivery),
+    TEST(test_a_key_that_is_no_text_does_not_end_the_transaction),
+    TEST(test_a_failure_of_the_librarys_own_statement_undoes_the_closure),
+    TEST(test_a_subject_that_is_too_long_for_the_store_is_refused),
     TEST(test_a_query_beside_the_log_sees_what_is_committed_and_no_more),
     TEST(test_a_statement_that_was_used_before_sees_a_changed_table),
     TEST(test_queries_beside_the_writer_never_see_half_a_transaction),

@@ -172,13 +172,18 @@ void wait_heard(listener *l, size_t n)
     WAIT_UNTIL(atomic_load(&l->n) >= n);
 }
 
-size_t gap_in(listener *l)
+size_t gap_from(listener *l, size_t at)
 {
     size_t n = atomic_load(&l->n);
-    for (size_t i = 0; i < n; i++)
+    for (size_t i = at; i < n; i++)
         if (l->list[i].cause)
             return i;
     return HEARD_MAX;
+}
+
+size_t gap_in(listener *l)
+{
+    return gap_from(l, 0);
 }
 
 hark_err say(hark_bus *bus, const char *type, int number, hark_errinfo *ei)

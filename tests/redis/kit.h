@@ -49,6 +49,7 @@ listener *listen_to(kit *k, hark_bus *bus, const char *pattern);
 void wait_heard(listener *l, size_t n);
 /* The place of the first gap; HEARD_MAX = none yet. */
 size_t gap_in(listener *l);
+size_t gap_from(listener *l, size_t at); /* of those from `at` on */
 
 /* Publishes an event whose data is a JSON number. */
 hark_err say(hark_bus *bus, const char *type, int number, hark_errinfo *ei);

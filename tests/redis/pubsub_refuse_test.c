@@ -242,6 +242,37 @@ static void test_a_password_is_asked_for_and_checked(void **state)
     server_free(guarded);
 }
 
+/* Such a server repeats what it was sent. */
+static void test_a_server_that_knows_no_login_is_not_quoted_with_the_password(void **state)
+{
+    kit *k = *state;
+    char url[200];
+    server *old = server_redis((const char *const[]){"--rename-command", "AUTH", "NO_AUTH", NULL});
+    (void)snprintf(url, sizeof url, "redis+pubsub://u:secret@127.0.0.1:%d", server_port(old));
+    assert_not_opened(k, HARK_ESTORE, url);
+    assert_says(&k->f, "unknown command");
+    server_free(old);
+}
+
+/* Its events go out one by one. */
+static void test_a_batch_that_was_taken_apart_is_an_unknown_outcome(void **state)
+{
+    kit *k = *state;
+    char url[200];
+    hark_bus *bus = NULL;
+    const hark_event_spec *pair[] = {HARK_OPTS(hark_event_spec, .type = "a"),
+                                     HARK_OPTS(hark_event_spec, .type = "b")};
+    server *poor =
+        server_redis((const char *const[]){"--rename-command", "MULTI", "NO_MULTI", NULL});
+    (void)snprintf(url, sizeof url, "redis+pubsub://127.0.0.1:%d", server_port(poor));
+    assert_ok(&k->f, hark_open(url, NULL, &bus, &k->f.ei));
+    assert_err(&k->f, HARK_EUNKNOWN, hark_publish_batch(bus, pair, 2, NULL, &k->f.ei));
+    assert_says(&k->f, "MULTI");
+    assert_ok(&k->f, say(bus, "a", 1, &k->f.ei));
+    hark_bus_unref(bus);
+    server_free(poor);
+}
+
 /* One event that the server refuses; its neighbours, in the same round trip or not, go through. */
 static void test_a_channel_without_rights_is_refused_alone(void **state)
 {
@@ -280,6 +311,8 @@ int main(void)
         KIT_TEST(test_a_server_that_says_nothing_is_given_up),
         KIT_TEST(test_bad_urls_are_refused),
         KIT_TEST(test_a_password_is_asked_for_and_checked),
+        KIT_TEST(test_a_server_that_knows_no_login_is_not_quoted_with_the_password),
+        KIT_TEST(test_a_batch_that_was_taken_apart_is_an_unknown_outcome),
         KIT_TEST(test_a_channel_without_rights_is_refused_alone),
     };
     return kit_main("redis+pubsub, refusals", tests, HK_COUNTOF(tests));

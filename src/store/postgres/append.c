@@ -9,7 +9,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { BATCH_ROWS = 512 };
+enum {
+    BATCH_ROWS = 512,
+    KEY_MOST = 2600 /* a third of a page, less what an entry has besides: 2704 with all */
+};
 #define BATCH_BYTES ((size_t)1 << 20)
 #define DATA_MOST   ((size_t)1000 << 20) /* what a statement can carry */
 
@@ -372,6 +375,20 @@ static hark_err other_version(hark_store_append *a, int64_t current, hark_errinf
 
 /* ---- appending --------------------------------------------------------------------------------- */
 
+hark_err hk_pg_check_keys(const hark_event *e, hark_errinfo *ei)
+{
+    const char *subject = hark_event_subject(e);
+    size_t name = strlen(hark_event_id(e)) + strlen(hark_event_source(e));
+    size_t about = subject ? strlen(subject) : 0;
+    if (HK_LIKELY(name <= KEY_MOST && about <= KEY_MOST))
+        return HARK_OK;
+    return hk_fail(ei, HARK_ETOOBIG,
+                   "%s of an event has %zu bytes; PostgreSQL finds at most %d of them: give a "
+                   "shorter one, and the long one in the data",
+                   name > KEY_MOST ? "id and source together" : "the subject",
+                   name > KEY_MOST ? name : about, KEY_MOST);
+}
+
 static hark_err check(const hark_store *s, const hark_store_append *a, hark_errinfo *ei)
 {
     size_t len;
@@ -380,7 +397,8 @@ static hark_err check(const hark_store *s, const hark_store_append *a, hark_erri
         return hk_fail(ei, HARK_ETOOBIG,
                        "an event with %zu bytes of data; PostgreSQL takes at most %zu at once", len,
                        DATA_MOST);
-    return a->expected ? check_expected(a, ei) : HARK_OK;
+    hark_err err = hk_pg_check_keys(a->event, ei);
+    return !err && a->expected ? check_expected(a, ei) : err;
 }
 
 static hark_err accept(hark_store *s, unit *u, size_t i, int64_t version, hark_errinfo *ei)

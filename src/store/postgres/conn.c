@@ -179,7 +179,9 @@ static hark_err settings(hk_pg *c, hark_errinfo *ei)
 {
     PGresult *r =
         PQexec(c->pg, "SET standard_conforming_strings = on; SET client_min_messages = warning; "
-                      "SET lock_timeout = '10s'; SET DateStyle = ISO; SET bytea_output = hex");
+                      "SET lock_timeout = '10s'; SET DateStyle = ISO; SET bytea_output = hex; "
+                      /* a role's default would cancel our COMMIT's wait for a standby */
+                      "SET statement_timeout = 0");
     hark_err err = HARK_OK;
     if (PQresultStatus(r) != PGRES_COMMAND_OK)
         err = hk_pg_fail(c, r, "preparing a connection", ei);
@@ -327,12 +329,18 @@ hark_err hk_pg_send_theirs(hk_pg *c, hk_pg_theirs *t, hark_errinfo *ei)
 
 /* ---- reading what the server answers ----------------------------------------------------------- */
 
+/* A closure's statement is ended by the server at its deadline; a query of the program's beside the log may
+ * not keep us waiting for longer either. */
+#define PATIENT_MS 70000
+
 /* The next result, or NULL where libpq has none; false: the connection is lost or the server does not answer. */
 static bool next(hk_pg *c, bool patient, PGresult **ret)
 {
     while (PQisBusy(c->pg)) {
         struct pollfd p = {.fd = PQsocket(c->pg), .events = POLLIN};
-        int n = poll(&p, 1, patient ? -1 : (int)(HK_PG_PATIENCE_NS / 1000000));
+        /* a query beside the log may take as long as it likes, a closure has its deadline */
+        int ms = !patient ? (int)(HK_PG_PATIENCE_NS / 1000000) : c->writer ? PATIENT_MS : -1;
+        int n = poll(&p, 1, ms);
         if (n == 0 || (n > 0 && !PQconsumeInput(c->pg)))
             return false;
     }
@@ -341,8 +349,10 @@ static bool next(hk_pg *c, bool patient, PGresult **ret)
 }
 
 /* None of our own statements' errors lets the group go on. */
-static hark_err ours(hark_err err, hark_errinfo *ei)
+static hark_err ours(const hk_pg *c, hark_err err, hark_errinfo *ei)
 {
+    if (c->opening && err == HARK_EDENIED)
+        return err;
     bool goes_on = hark_err_class(err) == HARK_CLASS_REFUSED || err == HARK_EDEADLINE;
     if (goes_on && ei)
         ei->err = HARK_ESTORE;
@@ -365,7 +375,7 @@ static void take(hk_pg *c, reading *rd, const hk_pg_sent *of, PGresult *r)
     if (!good && !rd->err) {
         rd->err = hk_pg_fail(c, r, rd->what, &rd->why);
         if (!of->theirs)
-            rd->err = ours(rd->err, &rd->why);
+            rd->err = ours(c, rd->err, &rd->why);
     }
     if (!good || of->prepared) {
         PQclear(r);
@@ -426,7 +436,7 @@ static hark_err collect(hk_pg *c, PGresult **ret, const char *what, hark_errinfo
     c->unread = 0;
     if (!alive) { /* what the server said before it went tells more than that it went */
         hark_err err = lost(c, what, rd.err ? NULL : ei);
-        rd.err = rd.err ? ours(rd.err, &rd.why) : err;
+        rd.err = rd.err ? ours(c, rd.err, &rd.why) : err;
         if (!rd.why.text[0]) {
             PQclear(rd.last);
             return err;

@@ -65,8 +65,9 @@ typedef struct hk_pg {
     size_t unread;           /* sent, preparations too, whose results were not read yet */
     struct hk_pg_sent *sent; /* what they are */
     size_t cap_sent;
-    bool writer; /* holds the log's lock as long as it lives */
-    int pid;     /* of the backend that serves it */
+    bool writer;  /* holds the log's lock as long as it lives */
+    bool opening; /* for a log that is being opened: what the role may not do is told as that */
+    int pid;      /* of the backend that serves it */
 } hk_pg;
 
 /* Connects, sets what every connection of ours needs, and compares the server's version. At most about
@@ -82,7 +83,8 @@ static inline bool hk_pg_connected(const hk_pg *c)
 /* Sends without waiting. What the server makes of it is told by the next hk_pg_run or hk_pg_flush. */
 hark_err hk_pg_send(hk_pg *c, const hk_pg_sql *sql, const hk_pg_args *args, hark_errinfo *ei);
 /* A statement of ours that fails without being at fault tells HARK_ESTORE, whatever the server's reason: the
- * transaction is over, so that none of its errors is a refusal after which the group goes on. No answer for
+ * transaction is over, so that none of its errors is a refusal after which the group goes on. (While the log
+ * is being opened there is no group, and HARK_EDENIED stays what it is.) No answer for
  * HK_PG_PATIENCE_NS counts as a lost connection.
  * Types: an integer is an int8 in binary form. Where the server would infer another type write $1::int8. */
 #define HK_PG_PATIENCE_NS (INT64_C(60) * 1000000000)

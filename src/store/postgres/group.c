@@ -25,18 +25,22 @@ static const hk_pg_sql note_place = {
 static const hk_pg_sql get_ticket = {"get_ticket", "SELECT ticket FROM @log"};
 static const hk_pg_sql take_lock = {
     "take_lock",
-    "SELECT pg_try_advisory_lock(($1::int8)::int4, ($2::int8)::int4), (SELECT (extract(epoch FROM "
-    "backend_start) * 1000000)::int8 FROM pg_stat_activity WHERE pid = pg_backend_pid()), "
+    "SELECT pg_try_advisory_lock(($1::int8)::int4, ($2::int8)::int4), "
     "pg_is_in_recovery(), current_setting('fsync'), current_setting('synchronous_commit'), "
     "current_setting('synchronous_standby_names')"};
+static const hk_pg_sql who_am_i = {
+    "who_am_i", "SELECT pid, (extract(epoch FROM backend_start) * 1000000)::int8 FROM "
+                "pg_stat_activity WHERE pid = pg_backend_pid()"};
 static const hk_pg_sql find_holder = {
     "find_holder",
-    "SELECT a.pid, a.application_name, a.client_addr::text FROM pg_locks l JOIN pg_stat_activity a "
+    "SELECT a.pid, a.application_name, a.client_addr::text, (extract(epoch FROM a.backend_start) * "
+    "1000000)::int8 FROM pg_locks l JOIN pg_stat_activity a "
     "ON a.pid = l.pid WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 2 AND "
     "l.classid::int8 = $1 AND l.objid::int8 = $2 AND l.database = (SELECT oid FROM pg_database "
     "WHERE datname = current_database())"};
 static const hk_pg_sql terminate = {
-    "terminate", "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid = $1::int8 AND "
+    "terminate", "SELECT CASE WHEN $3::int8 = 0 THEN false ELSE pg_terminate_backend(pid) END FROM "
+                 "pg_stat_activity WHERE pid = $1::int8 AND "
                  "(extract(epoch FROM backend_start) * 1000000)::int8 = $2"};
 
 /* Splitmix64 (Steele, Lea, Flood, 2014). */
@@ -84,8 +88,8 @@ hark_err hk_pg_note(hark_store *s, hark_err err)
 
 static hark_durability class_of(const PGresult *r)
 {
-    const char *fsync = hk_pg_get_text(r, 0, 3, NULL), *sync = hk_pg_get_text(r, 0, 4, NULL);
-    const char *standbys = hk_pg_get_text(r, 0, 5, NULL);
+    const char *fsync = hk_pg_get_text(r, 0, 2, NULL), *sync = hk_pg_get_text(r, 0, 3, NULL);
+    const char *standbys = hk_pg_get_text(r, 0, 4, NULL);
     if (!fsync || strcmp(fsync, "on") != 0 || !sync || strcmp(sync, "off") == 0)
         return HARK_MEMORY;
     bool waits = strcmp(sync, "on") == 0 || strcmp(sync, "remote_apply") == 0;
@@ -99,6 +103,30 @@ static void lock_args(const hark_store *s, hk_pg_args *args)
     hk_pg_int(args, s->lock_no);
 }
 
+static bool is_ours(const hark_store *s, hk_pg_backend b)
+{
+    for (size_t i = 0; i < s->n_earlier; i++)
+        if (s->earlier[i].pid == b.pid && s->earlier[i].started == b.started)
+            return true;
+    return false;
+}
+
+static hark_err held(const hark_store *s, const PGresult *r, hark_errinfo *ei)
+{
+    const hk_pg_backend b = {hk_pg_get_int(r, 0, 0), hk_pg_get_int(r, 0, 3)};
+    const char *name = hk_pg_get_text(r, 0, 1, NULL), *from = hk_pg_get_text(r, 0, 2, NULL);
+    if (is_ours(s, b))
+        return hk_fail(ei, HARK_ESTORE,
+                       "%s: the server has not noticed yet that the last connection is gone; try "
+                       "again",
+                       s->where);
+    return hk_fail(ei, HARK_ELOCKED,
+                   "%s: the log %s is held by another process (backend %lld, %s from %s); close "
+                   "it there first, or give the log another name with ?log=NAME",
+                   s->where, s->schema, (long long)b.pid, name && *name ? name : "unnamed",
+                   from ? from : "this machine");
+}
+
 static hark_err locked(hark_store *s, hark_errinfo *ei)
 {
     hk_pg_args args;
@@ -107,21 +135,12 @@ static hark_err locked(hark_store *s, hark_errinfo *ei)
     hark_err err = hk_pg_run(&s->w, &find_holder, &args, &r, "asking who has the log", ei);
     if (err)
         return err;
-    bool row = PQntuples(r) > 0;
-    const char *name = row ? hk_pg_get_text(r, 0, 1, NULL) : NULL;
-    const char *from = row ? hk_pg_get_text(r, 0, 2, NULL) : NULL;
-    int64_t pid = row ? hk_pg_get_int(r, 0, 0) : 0;
-    if (s->pid && pid == s->pid)
-        err = hk_fail(ei, HARK_ESTORE,
-                      "%s: the server has not noticed yet that the last connection is gone; try "
-                      "again",
-                      s->where);
+    if (PQntuples(r) > 0)
+        err = held(s, r, ei);
     else
-        err = hk_fail(ei, HARK_ELOCKED,
-                      "%s: the log %s is held by another process (backend %lld, %s from %s); close "
-                      "it there first, or give the log another name with ?log=NAME",
-                      s->where, s->schema, (long long)pid, name && *name ? name : "unnamed",
-                      from ? from : "this machine");
+        err = hk_fail(ei, HARK_ESTORE,
+                      "%s: the log %s was held, and was released this moment; try again", s->where,
+                      s->schema);
     PQclear(r);
     return err;
 }
@@ -136,12 +155,10 @@ static hark_err try_lock(hark_store *s, bool *ret_got, hark_errinfo *ei)
     if (err)
         return err;
     *ret_got = hk_pg_get_int(r, 0, 0) != 0;
-    if (*ret_got && hk_pg_get_int(r, 0, 2)) /* it may be promoted yet */
+    if (*ret_got && hk_pg_get_int(r, 0, 1)) /* it may be promoted yet */
         err = hk_fail(ei, s->known ? HARK_ESTORE : HARK_EREADONLY,
                       "%s is a standby and takes no writes; give the URL of the primary", s->where);
     if (*ret_got && !err) {
-        s->pid = s->w.pid;
-        s->started = hk_pg_get_int(r, 0, 1);
         s->w.writer = true;
         hk_mark_set(&s->durability, (uint64_t)class_of(r));
     }
@@ -163,24 +180,65 @@ static hark_err wait_for_lock(hark_store *s, hark_errinfo *ei)
 
 /* ---- connecting -------------------------------------------------------------------------------- */
 
-/* What an earlier connection of ours left at the server would hold the lock until the server misses us. */
-static hark_err end_last(hark_store *s, hark_errinfo *ei)
+static void remember(hark_store *s, hk_pg_backend now)
+{
+    if (s->pid == now.pid && s->started == now.started)
+        return;
+    if (s->n_earlier == HK_PG_EARLIER) /* all still there: the oldest has had most time to go */
+        memmove(s->earlier, s->earlier + 1, --s->n_earlier * sizeof *s->earlier);
+    if (s->pid)
+        s->earlier[s->n_earlier++] = (hk_pg_backend){s->pid, s->started};
+    s->pid = (int)now.pid;
+    s->started = now.started;
+}
+
+/* Before the lock is tried: when the answer to that is lost, this connection may have it. */
+static hark_err know_backend(hark_store *s, hark_errinfo *ei)
+{
+    PGresult *r = NULL;
+    hark_err err = hk_pg_run(&s->w, &who_am_i, NULL, &r, "asking who we are", ei);
+    if (!err && PQntuples(r) == 1)
+        remember(s, (hk_pg_backend){hk_pg_get_int(r, 0, 0), hk_pg_get_int(r, 0, 1)});
+    else if (!err)
+        err = hk_fail(ei, HARK_ESTORE, "%s does not tell which backend serves us; try again",
+                      s->where);
+    PQclear(r);
+    return err;
+}
+
+static bool end_one(hark_store *s, hk_pg_backend b, bool by_force, hark_errinfo *ei)
 {
     hk_pg_args args = {0};
-    if (!s->pid)
-        return HARK_OK;
-    hk_pg_int(&args, s->pid);
-    hk_pg_int(&args, s->started);
-    hark_err err = hk_pg_run(&s->w, &terminate, &args, NULL, "ending the last connection", ei);
-    return hk_pg_connected(&s->w) ? HARK_OK : err;
+    PGresult *r = NULL;
+    hk_pg_int(&args, b.pid);
+    hk_pg_int(&args, b.started);
+    hk_pg_int(&args, by_force);
+    hark_err err = hk_pg_run(&s->w, &terminate, &args, &r, "ending the last connection", ei);
+    bool gone = !err && PQntuples(r) == 0;
+    PQclear(r);
+    return gone;
+}
+
+/* What earlier connections of ours left at the server would hold the lock until the server misses us. Those that
+ * are gone are forgotten. */
+static hark_err end_earlier(hark_store *s, bool by_force, hark_errinfo *ei)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < s->n_earlier; i++)
+        if (!end_one(s, s->earlier[i], by_force, ei))
+            s->earlier[n++] = s->earlier[i];
+    s->n_earlier = n;
+    return hk_pg_connected(&s->w) ? HARK_OK : HARK_ESTORE;
 }
 
 /* A connection with the log's lock. */
-static hark_err attach(hark_store *s, hark_errinfo *ei)
+static hark_err attach(hark_store *s, bool by_force, hark_errinfo *ei)
 {
     hark_err err = hk_pg_connected(&s->w) ? HARK_OK : hk_pg_connect(&s->w, ei);
     if (!err)
-        err = end_last(s, ei);
+        err = know_backend(s, ei);
+    if (!err)
+        err = end_earlier(s, by_force, ei);
     return err ? err : wait_for_lock(s, ei);
 }
 
@@ -211,7 +269,7 @@ hark_err hk_pg_writer(hark_store *s, hark_errinfo *ei)
     if (now < s->retry_at)
         return hk_fail(ei, HARK_ESTORE, "%s: no connection; the next attempt is in %lld ms",
                        s->where, (long long)((s->retry_at - now) / MS + 1));
-    hark_err err = attach(s, ei);
+    hark_err err = attach(s, true, ei);
     if (!err)
         err = hk_pg_load(s, ei);
     if (!err)
@@ -220,6 +278,7 @@ hark_err hk_pg_writer(hark_store *s, hark_errinfo *ei)
         return failed(s, err, ei);
     s->retries = 0;
     s->used_at = hk_mono_ns();
+    s->w.opening = false;
     return HARK_OK;
 }
 
@@ -240,6 +299,11 @@ hark_err hk_pg_enter(hark_store *s, const char *op, hark_errinfo *ei)
 {
     if (!s->in_group)
         return hk_fail(ei, HARK_EINTERNAL, "%s outside of a group", op);
+    if (s->tx.open && hk_pg_in_rows(s))
+        return hk_fail(ei, HARK_EINVAL,
+                       "%s in the function that is shown rows; do it after the query", op);
+    if (s->tx.open && hk_pg_tx_back(s, ei) != HARK_OK)
+        return s->tx.err;
     if (HK_LIKELY(s->w.in_tx))
         return HARK_OK;
     if (s->entered || !s->w.writer)
@@ -283,14 +347,16 @@ static hark_err read_ticket(hark_store *s, uint64_t *ret, hark_errinfo *ei)
     return err;
 }
 
-/* With the lock nobody else can have written since, and the old transaction is over. */
+/* With the lock nobody else can have written since, and the old transaction is over. A backend that waits for a
+ * standby is left alone: ended, it would have committed here without the standby having confirmed it. */
 static hark_err last_ticket(hark_store *s, uint64_t *ret, hark_errinfo *ei)
 {
+    bool by_force = hk_mark_get(&s->durability) != HARK_REPLICATED;
     int64_t until = hk_mono_ns() + HK_PG_RESOLVE_NS;
     hark_err err;
     s->retries = 0;
     for (;;) {
-        err = attach(s, ei);
+        err = attach(s, by_force, ei);
         if (!err)
             err = read_ticket(s, ret, ei);
         if (!err)
@@ -308,6 +374,7 @@ static hark_err resolve(hark_store *s, uint64_t ticket, hark_errinfo *ei)
     hark_errinfo why = {0};
     uint64_t last = 0;
     hark_err err = last_ticket(s, &last, &why);
+    hk_pg_disconnect(&s->w); /* it has the lock but was not made ready to write, as the next is */
     if (!err && last == ticket)
         return HARK_OK;
     if (!err && last == s->ticket)

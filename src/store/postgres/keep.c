@@ -20,7 +20,18 @@ static const hk_pg_sql SWEEP = {
     "kept_sweep", "DELETE FROM @kept WHERE key IN "
                   "(SELECT key FROM @kept WHERE until <= $1 ORDER BY until LIMIT $2::int8)"};
 
-hark_err hk_pg_keep(hark_store *s, const char *key, const void *data, size_t len, int64_t until,
+/* The server would refuse it, and end the transaction with that. */
+static hark_err check_key(const char *key, hark_errinfo *ei)
+{
+    size_t len = strlen(key), good = hk_utf8_valid(key, len);
+    return HK_LIKELY(good == len)
+               ? HARK_OK
+               : hk_fail(ei, HARK_EINVAL,
+                         "a key of a kept value is not UTF-8 from byte %zu on; give it as text",
+                         good);
+}
+
+static hark_err put(hark_store *s, const char *key, const void *data, size_t len, int64_t until,
                     int64_t now, hark_errinfo *ei)
 {
     hk_pg_args a = {.n = 0};
@@ -28,7 +39,9 @@ hark_err hk_pg_keep(hark_store *s, const char *key, const void *data, size_t len
     if (len > DATA_MAX)
         return hk_fail(ei, HARK_ETOOBIG,
                        "a value of %zu bytes is too large for PostgreSQL; keep less", len);
-    hark_err err = hk_pg_enter(s, "keep", ei);
+    hark_err err = check_key(key, ei);
+    if (!err)
+        err = hk_pg_enter(s, "keep", ei);
     if (err)
         return err;
     hk_pg_tx_wrote(s);
@@ -42,6 +55,14 @@ hark_err hk_pg_keep(hark_store *s, const char *key, const void *data, size_t len
                       "a value is kept under '%.100s' already; read it, or use another key", key);
     PQclear(r);
     return err;
+}
+
+hark_err hk_pg_keep(hark_store *s, const char *key, const void *data, size_t len, int64_t until,
+                    int64_t now, hark_errinfo *ei)
+{
+    hark_errinfo own;
+    ei = ei ? ei : &own;
+    return hk_pg_tx_note(s, put(s, key, data, len, until, now, ei), ei);
 }
 
 /* The caller's own copy, with a NUL behind. */
@@ -60,12 +81,14 @@ static hark_err copy_out(const PGresult *r, void **ret, size_t *ret_len, hark_er
     return HARK_OK;
 }
 
-hark_err hk_pg_kept(hark_store *s, const char *key, int64_t now, void **ret, size_t *ret_len,
+static hark_err get(hark_store *s, const char *key, int64_t now, void **ret, size_t *ret_len,
                     hark_errinfo *ei)
 {
     hk_pg_args a = {.n = 0};
     PGresult *r = NULL;
-    hark_err err = hk_pg_enter(s, "kept", ei);
+    hark_err err = check_key(key, ei);
+    if (!err)
+        err = hk_pg_enter(s, "kept", ei);
     if (err)
         return err;
     hk_pg_text(&a, key);
@@ -77,6 +100,14 @@ hark_err hk_pg_kept(hark_store *s, const char *key, int64_t now, void **ret, siz
         err = hk_fail(ei, HARK_ENOTFOUND, "nothing is kept under '%.100s'; keep it first", key);
     PQclear(r);
     return err;
+}
+
+hark_err hk_pg_kept(hark_store *s, const char *key, int64_t now, void **ret, size_t *ret_len,
+                    hark_errinfo *ei)
+{
+    hark_errinfo own;
+    ei = ei ? ei : &own;
+    return hk_pg_tx_note(s, get(s, key, now, ret, ret_len, ei), ei);
 }
 
 static const hk_pg_sql BEGIN_SWEEP = {"kept_begin", "BEGIN READ WRITE"};

@@ -27,7 +27,7 @@ static void free_store(hark_store *s)
 
 static hark_err connect(hark_store *s, bool existing, hark_errinfo *ei)
 {
-    s->w = (hk_pg){.info = s->info, .where = s->where, .schema = s->schema};
+    s->w = (hk_pg){.info = s->info, .where = s->where, .schema = s->schema, .opening = true};
     hk_random(&s->jitter, sizeof s->jitter);
     hark_err err = hk_pg_connect(&s->w, ei);
     if (!err)

@@ -46,6 +46,7 @@ typedef struct hk_pg_guard {
     bool body;          /* within the body of a function: only names are looked at */
     hk_pg_name verb, second, before, last; /* first two words; the two tokens seen last */
     int depth, block;                      /* open parentheses; BEGIN ATOMIC and CASE in a body */
+    bool point, dotted;                    /* a '.' was seen last; one is before `last` */
     bool explains, function, schemas, changes;
     char denied[240]; /* what is, and what to do instead */
 } hk_pg_guard;

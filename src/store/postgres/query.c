@@ -139,7 +139,7 @@ static hark_err send_limit(hk_pg *c, int64_t left_ns, hark_errinfo *ei)
 {
     char text[24];
     hk_pg_args a = {.n = 0};
-    int64_t ms = left_ns / 1000000 + 1;
+    int64_t ms = left_ns > 0 ? left_ns / 1000000 + 1 : 1; /* 0 would be no limit */
     (void)snprintf(text, sizeof text, "%d", ms > INT_MAX ? INT_MAX : (int)ms);
     hk_pg_text(&a, text);
     return hk_pg_send(c, &LIMIT, &a, ei);
@@ -303,8 +303,8 @@ static hark_err ask_it(hk_pg *c, run *x, hk_pg_theirs *t, hark_errinfo *ei)
         err = hk_pg_send_theirs(c, t, ei);
     if (!err)
         err = hk_pg_run(c, &END_READING, NULL, NULL, "running a query", ei);
-    if (x->failed && hk_pg_connected(c) &&
-        hk_pg_run(c, &END_READING, NULL, NULL, "ending a query", ei) != HARK_OK)
+    if (err && hk_pg_connected(c) && /* no reader goes back inside a transaction */
+        (!x->failed || hk_pg_run(c, &END_READING, NULL, NULL, "ending a query", NULL) != HARK_OK))
         hk_pg_disconnect(c);
     return err;
 }

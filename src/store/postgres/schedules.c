@@ -25,7 +25,7 @@ static hark_err check_size(const hark_store_schedule *sch, hark_errinfo *ei)
     size_t len;
     (void)hark_event_data(sch->event, &len);
     if (HK_LIKELY(len <= DATA_MAX))
-        return HARK_OK;
+        return hk_pg_check_keys(sch->event, ei);
     return hk_fail(ei, HARK_ETOOBIG, "an event with %zu bytes of data; PostgreSQL keeps at most %d",
                    len, DATA_MAX);
 }
@@ -110,8 +110,8 @@ static hark_err find_other(hark_store *s, const hark_store_schedule *sch, uint64
     return err;
 }
 
-hark_err hk_pg_schedule_add(hark_store *s, hark_store_schedule *sch, uint64_t *ret_sequence,
-                            bool *ret_duplicate, hark_errinfo *ei)
+static hark_err put_schedule(hark_store *s, hark_store_schedule *sch, uint64_t *ret_sequence,
+                             bool *ret_duplicate, hark_errinfo *ei)
 {
     uint64_t sequence = 0, added = 0, other = 0;
     hark_err err = hk_pg_enter(s, "schedule_add", ei);
@@ -133,7 +133,15 @@ hark_err hk_pg_schedule_add(hark_store *s, hark_store_schedule *sch, uint64_t *r
     return HARK_OK;
 }
 
-hark_err hk_pg_schedule_drop(hark_store *s, uint64_t id, hark_errinfo *ei)
+hark_err hk_pg_schedule_add(hark_store *s, hark_store_schedule *sch, uint64_t *ret_sequence,
+                            bool *ret_duplicate, hark_errinfo *ei)
+{
+    hark_errinfo own;
+    ei = ei ? ei : &own;
+    return hk_pg_tx_note(s, put_schedule(s, sch, ret_sequence, ret_duplicate, ei), ei);
+}
+
+static hark_err drop_schedule(hark_store *s, uint64_t id, hark_errinfo *ei)
 {
     hk_pg_args args = {.n = 0};
     uint64_t dropped = 0;
@@ -150,6 +158,13 @@ hark_err hk_pg_schedule_drop(hark_store *s, uint64_t id, hark_errinfo *ei)
     if (!err)
         hk_pg_tx_wrote(s);
     return err;
+}
+
+hark_err hk_pg_schedule_drop(hark_store *s, uint64_t id, hark_errinfo *ei)
+{
+    hark_errinfo own;
+    ei = ei ? ei : &own;
+    return hk_pg_tx_note(s, drop_schedule(s, id, ei), ei);
 }
 
 /* ---- the list -------------------------------------------------------------------------------- */
@@ -249,11 +264,14 @@ static hark_err one_schedule(hark_store *s, uint64_t id, bool events, hark_store
     hk_pg_args args = {.n = 0};
     PGresult *r = NULL;
     bool more;
+    hark_errinfo own;
+    ei = ei ? ei : &own;
     hark_err err = s->in_group ? hk_pg_enter(s, "schedules", ei) : hk_pg_writer(s, ei);
     if (err)
         return err;
     hk_pg_int(&args, (int64_t)id);
     err = hk_pg_run(&s->w, events ? &one_full : &one_bare, &args, &r, "loading a schedule", ei);
+    err = hk_pg_tx_note(s, err, ei);
     if (!err && PQntuples(r) > 0)
         err = show(r, 0, events, fn, ud, &more, ei);
     PQclear(r);

@@ -5,6 +5,11 @@
 
 /* ---- the tables -------------------------------------------------------------------------------- */
 
+/* Not from pg_control_checkpoint(): that is the old one until the first checkpoint after a promotion. */
+#define TIMELINE "(('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::int8)"
+/* Also tells that the schema is not the one it was, as after a restore on the same server. */
+#define LOCK_NO "(n.oid::int8 & 2147483647)"
+
 /* A table `log` with our columns: 2; without them: 1; no such table: 0. */
 static const hk_pg_sql find = {
     "find",
@@ -13,14 +18,15 @@ static const hk_pg_sql find = {
     "= 5 THEN 2 ELSE 1 END FROM (SELECT 1) x LEFT JOIN (pg_class c JOIN pg_namespace n ON "
     "n.oid = c.relnamespace AND n.nspname = $1::text) ON c.relname = 'log'"};
 static const hk_pg_sql fill = {
-    "fill",
-    "INSERT INTO @log(one, log_id, format, epoch, lock_no, last, recorded, ticket, server, "
-    "timeline) SELECT 1, $1::bytea, ($2::int8)::int4, 1, n.oid::int8 & 2147483647, 0, 0, 0, "
-    "c.system_identifier, k.timeline_id FROM pg_namespace n, pg_control_system() c, "
-    "pg_control_checkpoint() k WHERE n.nspname = $3::text"};
+    "fill", "INSERT INTO @log(one, log_id, format, epoch, lock_no, last, recorded, ticket, server, "
+            "timeline) SELECT 1, $1::bytea, ($2::int8)::int4, 1, " LOCK_NO ", 0, 0, 0, "
+            "c.system_identifier, " TIMELINE
+            " FROM pg_namespace n, pg_control_system() c WHERE n.nspname = $3::text"};
 static const hk_pg_sql facts = {"facts",
                                 "SELECT current_setting('server_encoding'), pg_is_in_recovery()"};
-static const hk_pg_sql head = {"head", "SELECT log_id, format, lock_no FROM @log"};
+/* A restored log's own lock_no may be another log's by now. */
+static const hk_pg_sql head = {"head", "SELECT l.log_id, l.format, " LOCK_NO
+                                       " FROM @log l, pg_namespace n WHERE n.nspname = $1::text"};
 
 static hark_err not_a_log(const hark_store *s, hark_errinfo *ei)
 {
@@ -132,8 +138,10 @@ static hark_err take_head(hark_store *s, const PGresult *r, hark_errinfo *ei)
 
 static hark_err check_head(hark_store *s, hark_errinfo *ei)
 {
+    hk_pg_args args = {0};
     PGresult *r = NULL;
-    hark_err err = hk_pg_run(&s->w, &head, NULL, &r, "opening the log", ei);
+    hk_pg_text(&args, s->schema);
+    hark_err err = hk_pg_run(&s->w, &head, &args, &r, "opening the log", ei);
     if (!err)
         err = take_head(s, r, ei);
     PQclear(r);
@@ -160,23 +168,26 @@ hark_err hk_pg_schema(hark_store *s, bool existing, hark_errinfo *ei)
 static const hk_pg_sql place = {
     "place",
     "SELECT l.log_id, l.epoch, l.last, l.recorded, l.ticket, (SELECT min(seq) FROM @events), "
-    "l.server = c.system_identifier AND l.timeline = k.timeline_id FROM @log l, "
-    "pg_control_system() c, pg_control_checkpoint() k"};
+    "l.server = c.system_identifier AND l.timeline = " TIMELINE " AND l.lock_no = " LOCK_NO
+    ", " LOCK_NO " FROM @log l, pg_control_system() c, pg_namespace n WHERE n.nspname = $1::text"};
 static const hk_pg_sql moved = {
-    "moved", "UPDATE @log SET server = c.system_identifier, timeline = k.timeline_id, epoch = $1 "
-             "FROM pg_control_system() c, pg_control_checkpoint() k"};
+    "moved", "UPDATE @log SET server = c.system_identifier, timeline = " TIMELINE
+             ", epoch = $1, lock_no = ($2::int8)::int4 FROM pg_control_system() c"};
 
 typedef struct seen {
     hk_pg_place at;
     uint64_t epoch, ticket;
+    int64_t lock_no;
     bool same_log, same_server;
 } seen;
 
 static hark_err look(hark_store *s, seen *ret, hark_errinfo *ei)
 {
+    hk_pg_args args = {0};
     PGresult *r = NULL;
     size_t len;
-    hark_err err = hk_pg_run(&s->w, &place, NULL, &r, "reading where the log is", ei);
+    hk_pg_text(&args, s->schema);
+    hark_err err = hk_pg_run(&s->w, &place, &args, &r, "reading where the log is", ei);
     if (err)
         return err;
     const void *id = PQntuples(r) == 1 ? hk_pg_get_blob(r, 0, 0, &len) : NULL;
@@ -188,6 +199,7 @@ static hark_err look(hark_store *s, seen *ret, hark_errinfo *ei)
         ret->ticket = (uint64_t)hk_pg_get_int(r, 0, 4);
         ret->at.first = (uint64_t)hk_pg_get_int(r, 0, 5);
         ret->same_server = hk_pg_get_int(r, 0, 6) != 0;
+        ret->lock_no = hk_pg_get_int(r, 0, 7);
     }
     PQclear(r);
     return HARK_OK;
@@ -198,6 +210,7 @@ static hark_err note_server(hark_store *s, uint64_t epoch, hark_errinfo *ei)
 {
     hk_pg_args args = {0};
     hk_pg_int(&args, (int64_t)epoch);
+    hk_pg_int(&args, s->lock_no);
     return hk_pg_run(&s->w, &moved, &args, NULL, "noting the server of the log", ei);
 }
 
@@ -238,6 +251,11 @@ hark_err hk_pg_load(hark_store *s, hark_errinfo *ei)
     hark_err err = look(s, &at, ei);
     if (err)
         return err;
+    if (at.lock_no != s->lock_no) /* the lock that we have is not this one's */
+        return hk_fail(ei, HARK_ECORRUPT,
+                       "%s: the schema %s was replaced by another, perhaps by a restore; open the "
+                       "log again",
+                       s->where, s->schema);
     if (!s->known)
         return first_look(s, &at, ei);
     err = is_as_left(s, &at, hk_mark_get(&s->epoch), ei);

@@ -62,6 +62,12 @@ typedef struct hk_pg_closure {
     size_t batch;    /* rows that waited in the batch: more are the closure's */
 } hk_pg_closure;
 
+/* A connection of the writer's as the server knows it: a pid alone may serve somebody else by now. */
+enum { HK_PG_EARLIER = 8 };
+typedef struct hk_pg_backend {
+    int64_t pid, started; /* microseconds by the server's clock */
+} hk_pg_backend;
+
 /* How far the removal by one rule has come, over several calls. trim.c */
 enum { HK_PG_PASSES = 8 };
 typedef struct hk_pg_pass {
@@ -84,6 +90,8 @@ struct hark_store {
     bool known;      /* now, ticket and epoch are of a log that this process has had its lock of */
     int pid;         /* of the backend that serves w, or last did */
     int64_t started; /* since when, microseconds by its clock */
+    hk_pg_backend earlier[HK_PG_EARLIER]; /* before that one, and perhaps not gone yet */
+    size_t n_earlier;
     int64_t used_at; /* mono ns: the server last answered the writer */
     hark_err broken; /* not HARK_OK: no more writes; another process has the log now, or worse */
     hk_pg_place now, kept; /* in this group; as of the last commit */
@@ -139,6 +147,8 @@ hark_err hk_pg_append_flush(hark_store *s, hark_errinfo *ei);
 /* The event with this source and id in the log or in the batch: its sequence and digest; 0 = none. */
 hark_err hk_pg_event_of(hark_store *s, const char *source, const char *id, uint64_t *ret_seq,
                         uint8_t ret_digest[16], hark_errinfo *ei);
+/* HARK_ETOOBIG: an attribute that is looked for is longer than an entry of the server's indexes. */
+hark_err hk_pg_check_keys(const hark_event *e, hark_errinfo *ei);
 void hk_pg_batch_back(hk_pg_batch *b, size_t n); /* only the first n rows stay */
 void hk_pg_batch_free(hk_pg_batch *b);
 
@@ -211,6 +221,12 @@ hark_err hk_pg_tx_end(hark_store *s, bool keep, hark_store_fate *ret, hark_errin
 hark_err hk_pg_tx_run(hark_store *s, const char *sql, const hark_value *args, size_t n,
                       hark_row_fn fn, void *ud, int64_t *ret_changes, hark_errinfo *ei);
 void *hk_pg_tx_native(hark_store *s);
+bool hk_pg_in_rows(
+    const hark_store *s); /* results of a statement of the program's are being read */
+/* Takes the connection back from the program, which may have left it in any state. */
+hark_err hk_pg_tx_back(hark_store *s, hark_errinfo *ei);
+/* One of our own statements told `err`; returns it. In a closure it has ended the server's transaction, or may have. */
+hark_err hk_pg_tx_note(hark_store *s, hark_err err, const hark_errinfo *ei);
 static inline void hk_pg_tx_wrote(hark_store *s)
 {
     s->tx.wrote = true;

@@ -26,13 +26,22 @@ static const hk_pg_sql LIMIT = {
 /* ---- within a closure ------------------------------------------------------------------------ */
 
 /* Keeps what its end must tell: what the closure cannot be kept after. */
-static hark_err note(hark_store *s, hark_err err, hark_errinfo *ei)
+static hark_err note(hark_store *s, hark_err err, const hark_errinfo *ei)
 {
     if (err && !s->tx.err && hark_err_class(err) != HARK_CLASS_REFUSED) {
         s->tx.err = err;
         s->tx.why = *ei;
     }
     return err;
+}
+
+/* Without a savepoint there is nothing to go back to: it counts as a change. */
+hark_err hk_pg_tx_note(hark_store *s, hark_err err, const hark_errinfo *ei)
+{
+    if (HK_LIKELY(!err || !s->tx.open || hark_err_class(err) == HARK_CLASS_REFUSED))
+        return err;
+    hk_pg_tx_wrote(s);
+    return note(s, err, ei);
 }
 
 /* The transaction that the closure is a part of is not there any more. */
@@ -128,11 +137,17 @@ static hark_err unguard(hark_store *s, bool failed, hark_errinfo *ei)
 }
 
 /* The connection is ours again: after this nothing of what it did natively is in the way of our own statements. */
-static hark_err take_back(hark_store *s, hark_errinfo *ei)
+bool hk_pg_in_rows(const hark_store *s)
+{
+    return s->program->running;
+}
+
+hark_err hk_pg_tx_back(hark_store *s, hark_errinfo *ei)
 {
     static const char ended[] =
         "the closure ended the transaction through the handle of hark_tx_native: COMMIT and "
         "ROLLBACK are denied there, too; return HARK_OK to commit, or an error to undo";
+    static const char was_lost[] = "the connection was lost while the closure had it";
     hk_pg_statements *p = s->program;
     if (HK_LIKELY(!p->out))
         return HARK_OK;
@@ -145,10 +160,12 @@ static hark_err take_back(hark_store *s, hark_errinfo *ei)
         return spoil(s, st == PQTRANS_ACTIVE ? HARK_EDENIED : HARK_ESTORE,
                      st == PQTRANS_ACTIVE ? "the closure left the connection in a COPY; end it "
                                             "before returning"
-                                          : "the connection was lost while the closure had it",
+                                          : was_lost,
                      ei);
     }
     p->gone = st == PQTRANS_IDLE || unguard(s, st == PQTRANS_INERROR, ei) != HARK_OK;
+    if (p->gone && !hk_pg_connected(&s->w))
+        return spoil(s, HARK_ESTORE, was_lost, ei);
     if (p->gone)
         return spoil(s, HARK_EDENIED, ended, ei);
     if (st == PQTRANS_INERROR && s->tx.until - hk_mono_ns() < NEAR)
@@ -173,7 +190,7 @@ static hark_err check_open(hark_store *s, hark_errinfo *ei)
     if (s->program->running)
         return hk_fail(ei, HARK_EINVAL,
                        "the function that is shown rows runs a statement; run it after the query");
-    hark_err err = take_back(s, ei);
+    hark_err err = hk_pg_tx_back(s, ei);
     if (!err && s->tx.err)
         err = hk_fail(ei, s->tx.err, "%s", s->tx.why.text);
     if (!err && hk_mono_ns() >= s->tx.until)
@@ -277,7 +294,7 @@ static bool ends_group(hark_err err)
 static hark_err end(hark_store *s, bool keep, hark_store_fate *ret, hark_errinfo *ei)
 {
     hark_errinfo why;
-    hark_err failure, err = take_back(s, ei);
+    hark_err failure, err = hk_pg_tx_back(s, ei);
     if (HK_UNLIKELY(lost(s))) {
         *ret = HARK_STORE_SPOILT;
         return spoil(s, HARK_ESTORE, "the connection was lost within the closure; try again", ei);

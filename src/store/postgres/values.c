@@ -4,6 +4,7 @@
 #include "store/postgres/program_i.h"
 
 #include <limits.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -89,8 +90,10 @@ static void put_real(hk_buf *b, double real)
     char text[64];
     bool point = false;
     (void)snprintf(text, sizeof text, "%.17g", real);
+    if (isnan(real)) /* the C library may give it a sign */
+        memcpy(text, "NaN", sizeof "NaN");
     for (const char *s = text; *s; s++) {
-        bool plain = strchr("+-0123456789abcdefinty", *s) != NULL;
+        bool plain = strchr("+-0123456789abcdefintyN", *s) != NULL;
         if (plain)
             hk_buf_addc(b, *s);
         else if (!point)

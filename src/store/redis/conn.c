@@ -48,8 +48,7 @@ static hark_err wait_for(const hk_redis_conn *c, int fd, short events, int64_t d
     }
 }
 
-/* A deadline that passes is a failure of the store where nothing else was to be expected. */
-static hark_err in_time(hark_err err, hark_errinfo *ei)
+hark_err hk_redis_in_time(hark_err err, hark_errinfo *ei)
 {
     if (err == HARK_ETIMEDOUT && ei)
         ei->err = HARK_ESTORE;
@@ -82,6 +81,15 @@ static hark_err connect_to(const hk_redis_conn *c, const struct addrinfo *a, int
     return err;
 }
 
+/* Until when the first of these addresses may be tried, so that each has its share. */
+static int64_t share(const struct addrinfo *a, int64_t deadline)
+{
+    int64_t now = hk_mono_ns(), n = 0;
+    for (; a; a = a->ai_next)
+        n++;
+    return now + (deadline - now) / n;
+}
+
 /* The first address that answers. */
 static hark_err connect_any(const hk_redis_conn *c, int64_t deadline, int *ret_fd, hark_errinfo *ei)
 {
@@ -92,8 +100,9 @@ static hark_err connect_any(const hk_redis_conn *c, int64_t deadline, int *ret_f
         return hk_fail(ei, HARK_ESTORE, "redis at %s: the host is not found: %s", c->url->place,
                        gai_strerror(fault));
     hark_err err = HARK_ESTORE;
-    for (struct addrinfo *a = list; a && (err == HARK_ESTORE); a = a->ai_next)
-        err = connect_to(c, a, deadline, ret_fd, ei);
+    for (struct addrinfo *a = list; a && (err == HARK_ESTORE || err == HARK_ETIMEDOUT);
+         a = a->ai_next)
+        err = connect_to(c, a, share(a, deadline), ret_fd, ei);
     freeaddrinfo(list);
     return err;
 }
@@ -145,6 +154,14 @@ hark_err hk_redis_refused(const hk_redis_conn *c, const redisReply *r, hark_erri
     return hk_fail(ei, err, "redis at %s refuses: %.300s%s", c->url->place, r->str, hint);
 }
 
+hark_err hk_redis_strange(const hk_redis_conn *c, const char *command, hark_errinfo *ei)
+{
+    return hk_fail(ei, HARK_ESTORE,
+                   "redis at %s: the reply to %s is not one that Redis gives; check that the host "
+                   "and port in the URL are a Redis server's",
+                   c->url->place, command);
+}
+
 /* A server from before users knows AUTH with a password alone. */
 static void add_auth(hk_redis_conn *c)
 {
@@ -159,20 +176,49 @@ static void add_auth(hk_redis_conn *c)
     hk_redis_add(c, args, n);
 }
 
+/* Does a server that has no WRONGPASS refuse the login so? */
+static bool is_old_denial(const redisReply *r)
+{
+    static const char *const denials[] = {"ERR invalid password", "ERR Client sent AUTH",
+                                          "ERR AUTH ", "ERR wrong number of arguments for 'auth'"};
+    for (size_t i = 0; i < HK_COUNTOF(denials); i++)
+        if (strncmp(r->str, denials[i], strlen(denials[i])) == 0)
+            return true;
+    return false;
+}
+
+/* A server that does not know AUTH repeats its arguments, the password among them. */
+static void cut_args(redisReply *r)
+{
+    char *args = strstr(r->str, ", with args");
+    if (!args)
+        return;
+    *args = '\0';
+    r->len = (size_t)(args - r->str);
+}
+
+static hark_err auth_refused(const hk_redis_conn *c, redisReply *r, hark_errinfo *ei)
+{
+    cut_args(r);
+    if (!is_old_denial(r))
+        return hk_redis_refused(c, r, ei);
+    return hk_fail(ei, HARK_EDENIED,
+                   "redis at %s refuses the login: %.300s; mend user and password in the URL",
+                   c->url->place, r->str);
+}
+
 static hark_err check_auth(hk_redis_conn *c, int64_t deadline, hark_errinfo *ei)
 {
     redisReply *r = NULL;
     if (!c->url->password)
         return HARK_OK;
-    hark_err err = in_time(hk_redis_reply(c, deadline, &r, ei), ei);
+    hark_err err = hk_redis_in_time(hk_redis_reply(c, deadline, &r, ei), ei);
     if (err)
         return err;
     if (r->type == REDIS_REPLY_ERROR)
-        err = hk_redis_refused(c, r, ei);
-    if (err == HARK_ESTORE && !hk_redis_is_error(r, "LOADING")) /* old servers have no WRONGPASS */
-        err = hk_fail(ei, HARK_EDENIED,
-                      "redis at %s refuses the login: %.300s; mend user and password in the URL",
-                      c->url->place, r->str);
+        err = auth_refused(c, r, ei);
+    else if (r->type != REDIS_REPLY_STATUS)
+        err = hk_redis_strange(c, "AUTH", ei);
     freeReplyObject(r);
     return err;
 }
@@ -181,11 +227,13 @@ static hark_err check_auth(hk_redis_conn *c, int64_t deadline, hark_errinfo *ei)
 static hark_err check_name(hk_redis_conn *c, int64_t deadline, hark_errinfo *ei)
 {
     redisReply *r = NULL;
-    hark_err err = in_time(hk_redis_reply(c, deadline, &r, ei), ei);
+    hark_err err = hk_redis_in_time(hk_redis_reply(c, deadline, &r, ei), ei);
     if (err)
         return err;
     if (r->type == REDIS_REPLY_ERROR && !hk_redis_is_error(r, "NOPERM"))
         err = hk_redis_refused(c, r, ei);
+    else if (r->type != REDIS_REPLY_ERROR && r->type != REDIS_REPLY_STATUS)
+        err = hk_redis_strange(c, "CLIENT SETNAME", ei);
     freeReplyObject(r);
     return err;
 }
@@ -195,7 +243,7 @@ static hark_err log_in(hk_redis_conn *c, const char *name, int64_t deadline, har
     const hk_redis_arg set_name[] = {{"CLIENT", 6}, {"SETNAME", 7}, {name, strlen(name)}};
     add_auth(c);
     hk_redis_add(c, set_name, 3);
-    hark_err err = in_time(hk_redis_flush(c, deadline, ei), ei);
+    hark_err err = hk_redis_in_time(hk_redis_flush(c, deadline, ei), ei);
     if (!err)
         err = check_auth(c, deadline, ei);
     return err ? err : check_name(c, deadline, ei);
@@ -209,7 +257,7 @@ hark_err hk_redis_connect(hk_redis_conn *c, const hk_redis_url *url, const char 
     hk_redis_close(c);
     c->url = url;
     c->wake = wake;
-    hark_err err = in_time(connect_any(c, deadline, &fd, ei), ei);
+    hark_err err = hk_redis_in_time(connect_any(c, deadline, &fd, ei), ei);
     if (!err)
         err = adopt(c, fd, ei);
     if (!err)

@@ -71,6 +71,10 @@ hark_err hk_redis_reply(hk_redis_conn *c, int64_t deadline, redisReply **ret, ha
 
 /* What an error reply stands for: HARK_EDENIED or HARK_ESTORE; the text has what the server says. */
 hark_err hk_redis_refused(const hk_redis_conn *c, const redisReply *r, hark_errinfo *ei);
+/* HARK_ESTORE: a reply that does not answer the command; the connection is of no use any more. */
+hark_err hk_redis_strange(const hk_redis_conn *c, const char *command, hark_errinfo *ei);
+/* HARK_ETIMEDOUT, in `ei` too, becomes HARK_ESTORE: for where nothing but a reply was expected. */
+hark_err hk_redis_in_time(hark_err err, hark_errinfo *ei);
 bool hk_redis_is_error(const redisReply *r, const char *code); /* "NOPERM" */
 
 /* How long to wait before the n-th attempt in a row (from 1): about 50 ms, doubling up to 1 s, with

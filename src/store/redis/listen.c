@@ -68,7 +68,7 @@ static void take_message(hark_store *s, const redisReply *channel, const redisRe
         return;
     const char *type = channel->str + s->prefix_len;
     size_t len = channel->len - s->prefix_len;
-    if (len > HARK_TYPE_MAX || strlen(type) != len || hk_utf8_valid(type, len) != len)
+    if (hk_attr_check("type", type, len, HARK_TYPE_MAX, NULL))
         return; /* no type has this name: it is somebody else's channel */
     hark_errinfo ei = {0};
     hark_event *e = NULL;
@@ -82,7 +82,8 @@ static void take_message(hark_store *s, const redisReply *channel, const redisRe
         return;
     }
     hark_event_unref(e);
-    warn(s, type, len, &ei);
+    if (err != HARK_ENOMEM) /* which says nothing about the message */
+        warn(s, type, len, &ei);
     tell_lost(s, type, HARK_GAP_UNREADABLE);
 }
 
@@ -91,13 +92,19 @@ static bool is_text(const redisReply *r, const char *text)
     return r->type == REDIS_REPLY_STRING && strcmp(r->str, text) == 0;
 }
 
+/* Is it a push of that name? */
+static bool has_name(const redisReply *r, const char *name)
+{
+    return r->type == REDIS_REPLY_ARRAY && r->elements > 0 && is_text(r->element[0], name);
+}
+
 /* HARK_ESTORE: the server sent an error, which ends a connection that has subscribed. */
 static hark_err take_reply(hark_store *s, const redisReply *r, hark_errinfo *ei)
 {
     if (r->type == REDIS_REPLY_ERROR)
         return hk_redis_refused(&s->in.conn, r, ei);
-    if (r->type == REDIS_REPLY_ARRAY && r->elements == 4 && is_text(r->element[0], "pmessage") &&
-        r->element[2]->type == REDIS_REPLY_STRING && r->element[3]->type == REDIS_REPLY_STRING)
+    if (has_name(r, "pmessage") && r->elements == 4 && r->element[2]->type == REDIS_REPLY_STRING &&
+        r->element[3]->type == REDIS_REPLY_STRING)
         take_message(s, r->element[2], r->element[3]);
     return HARK_OK;
 }
@@ -133,9 +140,11 @@ static hark_err ask(hark_store *s, hark_errinfo *ei)
         err = hk_redis_reply(c, deadline, &r, ei);
     if (!err && r->type == REDIS_REPLY_ERROR)
         err = hk_redis_refused(c, r, ei);
+    else if (!err && !has_name(r, "psubscribe"))
+        err = hk_redis_strange(c, "PSUBSCRIBE", ei);
     if (r)
         freeReplyObject(r);
-    return err == HARK_ETIMEDOUT ? HARK_ESTORE : err;
+    return hk_redis_in_time(err, ei);
 }
 
 hark_err hk_pubsub_subscribe(hark_store *s, hark_errinfo *ei)

@@ -103,22 +103,73 @@ static void break_off(hark_store *s, slice *x, size_t i, const hark_errinfo *why
     hk_pubsub_failed(&s->out, why);
 }
 
-/* One reply; an error of the server's becomes the message's verdict if it has none. */
-static hark_err take_reply(hark_store *s, hark_store_message *m, int64_t deadline, hark_errinfo *ei)
+static bool is_status(const redisReply *r, const char *text)
+{
+    return r->type == REDIS_REPLY_STATUS && strcmp(r->str, text) == 0;
+}
+
+/* What EXEC carried out. */
+static hark_err judge_exec(hark_store *s, hark_store_message *m, const redisReply *r,
+                           hark_errinfo *ei)
+{
+    if (r->type != REDIS_REPLY_ARRAY || r->elements != m->n)
+        return hk_redis_strange(&s->out.conn, "EXEC", ei);
+    for (size_t i = 0; i < r->elements; i++) {
+        const redisReply *part = r->element[i];
+        if (part->type == REDIS_REPLY_ERROR && !m->ret_err)
+            m->ret_err = hk_fail(m->ei, HARK_EUNKNOWN,
+                                 "a part of the batch was refused when it was carried out: %.300s",
+                                 part->str);
+        else if (part->type != REDIS_REPLY_ERROR && part->type != REDIS_REPLY_INTEGER)
+            return hk_redis_strange(&s->out.conn, "EXEC", ei);
+    }
+    return HARK_OK;
+}
+
+/* The reply to the i-th command of a batch: MULTI, one for each event, EXEC. */
+static hark_err judge_part(hark_store *s, hark_store_message *m, size_t i, const redisReply *r,
+                           hark_errinfo *ei)
+{
+    if (i == m->n + 1)
+        return judge_exec(s, m, r, ei);
+    if (i == 0)
+        return is_status(r, "OK") ? HARK_OK : hk_redis_strange(&s->out.conn, "MULTI", ei);
+    if (is_status(r, "QUEUED"))
+        return HARK_OK;
+    if (r->type != REDIS_REPLY_INTEGER)
+        return hk_redis_strange(&s->out.conn, "PUBLISH", ei);
+    m->ret_err = hk_fail(m->ei, HARK_EUNKNOWN,
+                         "redis at %s has taken the batch apart, and some of its events are "
+                         "published; allow MULTI and EXEC, or publish them one by one",
+                         s->url.place);
+    return HARK_OK;
+}
+
+/* An error of the server's becomes the message's verdict if it has none. An error returned: it is no
+ * reply to this command. */
+static hark_err judge(hark_store *s, hark_store_message *m, size_t i, const redisReply *r,
+                      hark_errinfo *ei)
+{
+    if (r->type == REDIS_REPLY_ERROR) {
+        if (!m->ret_err)
+            m->ret_err = hk_redis_refused(&s->out.conn, r, m->ei);
+        return HARK_OK;
+    }
+    if (m->n > 1)
+        return judge_part(s, m, i, r, ei);
+    return r->type == REDIS_REPLY_INTEGER ? HARK_OK : hk_redis_strange(&s->out.conn, "PUBLISH", ei);
+}
+
+static hark_err take_reply(hark_store *s, hark_store_message *m, size_t i, int64_t deadline,
+                           hark_errinfo *ei)
 {
     redisReply *r = NULL;
     hark_err err = hk_redis_reply(&s->out.conn, deadline, &r, ei);
     if (err)
         return err;
-    if (r->type == REDIS_REPLY_ERROR && !m->ret_err)
-        m->ret_err = hk_redis_refused(&s->out.conn, r, m->ei);
-    for (size_t i = 0; r->type == REDIS_REPLY_ARRAY && i < r->elements; i++)
-        if (r->element[i]->type == REDIS_REPLY_ERROR && !m->ret_err)
-            m->ret_err = hk_fail(m->ei, HARK_EUNKNOWN,
-                                 "a part of the batch was refused when it was carried out: %.300s",
-                                 r->element[i]->str);
+    err = judge(s, m, i, r, ei);
     freeReplyObject(r);
-    return HARK_OK;
+    return err;
 }
 
 static hark_err take_replies(hark_store *s, hark_store_message *m, int64_t deadline,
@@ -127,7 +178,9 @@ static hark_err take_replies(hark_store *s, hark_store_message *m, int64_t deadl
     size_t n = m->n > 1 ? m->n + 2 : 1; /* MULTI and EXEC have their own */
     hark_err err = HARK_OK;
     for (size_t i = 0; i < n && !err; i++)
-        err = take_reply(s, m, deadline, ei);
+        err = take_reply(s, m, i, deadline, ei);
+    if (err)
+        m->ret_err = HARK_OK; /* the verdict of an unfinished batch is break_off's */
     return err;
 }
 
