@@ -24,11 +24,6 @@ void hk_pg_int(hk_pg_args *a, int64_t v)
     arg(a, &a->numbers[a->n], sizeof a->numbers[0], 1);
 }
 
-void hk_pg_null(hk_pg_args *a)
-{
-    arg(a, NULL, 0, 1);
-}
-
 void hk_pg_text(hk_pg_args *a, const char *s)
 {
     hk_pg_text_n(a, s, s ? strlen(s) : 0);

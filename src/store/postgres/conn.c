@@ -464,21 +464,6 @@ hark_err hk_pg_flush(hk_pg *c, const char *what, hark_errinfo *ei)
     return c->unread ? collect(c, NULL, what, ei) : HARK_OK;
 }
 
-hark_err hk_pg_query(hk_pg *c, const char *sql, const hk_pg_args *args, PGresult **ret,
-                     const char *what, hark_errinfo *ei)
-{
-    if (!c->pg)
-        return none(c, what, ei);
-    hark_err err = room(c, ei);
-    if (err)
-        return err;
-    if (!PQsendQueryParams(c->pg, sql, args ? args->n : 0, NULL, args ? args->values : NULL,
-                           args ? args->lengths : NULL, args ? args->formats : NULL, 0))
-        return lost(c, what, ei);
-    c->sent[c->unread++] = (hk_pg_sent){.theirs = true};
-    return collect(c, ret, what, ei);
-}
-
 hark_err hk_pg_script(hk_pg *c, const char *sql, const char *what, hark_errinfo *ei)
 {
     hk_buf text = {0};

@@ -21,7 +21,6 @@ typedef struct hk_pg_args {
 } hk_pg_args;
 
 void hk_pg_int(hk_pg_args *a, int64_t v); /* int8 */
-void hk_pg_null(hk_pg_args *a);
 void hk_pg_text(hk_pg_args *a, const char *s);
 void hk_pg_text_n(hk_pg_args *a, const char *s, size_t len);
 void hk_pg_blob(hk_pg_args *a, const void *p, size_t len); /* bytea */
@@ -110,10 +109,7 @@ typedef struct hk_pg_theirs {
     bool ret_prepared;
 } hk_pg_theirs;
 hark_err hk_pg_send_theirs(hk_pg *c, hk_pg_theirs *t, hark_errinfo *ei);
-/* A statement that is not ours: `sql` with arguments whose types the server finds out; results as text. For the program's, and
- * for making the schema (several statements in one text then, without arguments, outside the pipeline). */
-hark_err hk_pg_query(hk_pg *c, const char *sql, const hk_pg_args *args, PGresult **ret,
-                     const char *what, hark_errinfo *ei);
+/* Several statements in one text, outside of the pipeline: for making the schema. */
 hark_err hk_pg_script(hk_pg *c, const char *sql, const char *what, hark_errinfo *ei);
 
 /* From an SQLSTATE, or NULL when the connection was lost, to an error and its text. 23xxx HARK_ECONSTRAINT, 53100 HARK_EFULL,

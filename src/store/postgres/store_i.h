@@ -53,8 +53,7 @@ typedef struct hk_pg_batch {
 typedef struct hk_pg_closure {
     bool open;
     bool savepoint; /* it can be undone by itself */
-    bool wrote;  /* a statement that may have changed something was run, or something of ours was */
-    bool native; /* the program was given the connection */
+    bool wrote; /* a statement that may have changed something was run, or something of ours was */
     int64_t until; /* mono ns */
     hark_err err;  /* what makes it impossible to keep it */
     hark_errinfo why;

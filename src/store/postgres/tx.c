@@ -97,7 +97,7 @@ void *hk_pg_tx_native(hark_store *s)
         return NULL;
     if (s->program->out)
         return s->w.pg;
-    s->tx.native = s->tx.wrote = s->program->wrote = true;
+    s->tx.wrote = s->program->wrote = true;
     s->program->looked = false;
     hark_err err = hand_out(s, &ei);
     if (err)
