@@ -8,14 +8,14 @@
 static hark_verdict never(hark_delivery *d, void *ud)
 {
     (void)d, (void)ud;
-    MUST(!"a handler was called");
+    MUST(!*"a handler was called");
     return HARK_ACK;
 }
 
 static bool never_listed(void *ud)
 {
     (void)ud;
-    MUST(!"something was listed");
+    MUST(!*"something was listed");
     return false;
 }
 
