@@ -21,6 +21,7 @@ static void become(const char *const *argv, const kit_how *how, int out, int err
     const char *dir = how && how->in_dir ? how->in_dir : kit_dir();
     (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
     (void)signal(SIGPIPE, SIG_DFL);
+    (void)signal(SIGHUP, SIG_DFL); /* the tests themselves may run under nohup */
     if (how && how->no_override)
         (void)prctl(PR_CAPBSET_DROP, CAP_DAC_OVERRIDE, 0, 0, 0);
     if (dup2(out, STDOUT_FILENO) < 0 || dup2(err, STDERR_FILENO) < 0 || chdir(dir) != 0)
