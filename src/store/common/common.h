@@ -1,5 +1,5 @@
 /* common: what the stores that keep a log of their own do alike: an event as a row of plain columns, its check
- * sum, events kept beside the log, the settled set of a consumer. Front header for the backends;
+ * sum, events kept beside the log, the settled set of a consumer, verdicts on what is there already. Front header for the backends;
  * may use base and event. */
 #ifndef HK_STORE_COMMON_H
 #define HK_STORE_COMMON_H
@@ -72,5 +72,31 @@ bool hk_ranges_have(const hark_store_range *ranges, size_t n, uint64_t seq);
 /* These sequences, in order, count as settled in what was loaded of a consumer: floor, settled set and highest. HARK_ENOMEM:
  * nothing changed. */
 hark_err hk_ranges_settle(hark_store_consumer *c, const uint64_t *seqs, size_t n);
+
+/* ---- what is in the log already: judge.c ----------------------------------------------------- */
+
+/* HARK_ECONFLICT: its id is that of the event at ret_sequence, which has other content. */
+hark_err hk_repeat_conflict(const hark_store_append *a, hark_errinfo *ei);
+/* Of one with an expected version: is that one that can be expected? HARK_EINVAL. */
+hark_err hk_expected_check(const hark_store_append *a, hark_errinfo *ei);
+/* Its subject is at `current`, 0 = no event of it. */
+bool hk_expected_met(const hark_store_append *a, int64_t current);
+hark_err hk_expected_other(hark_store_append *a, int64_t current,
+                           hark_errinfo *ei); /* HARK_EVERSION */
+
+/* ---- registered consumers: terms.c ----------------------------------------------------------- */
+
+/* Before anything is filled in: hark_store_consumer_clear is safe from here on. */
+void hk_consumer_unfilled(hark_store_consumer *c);
+/* Fills in ret_pattern and ret_policy as they will be after this call; *ret_differs: they are to be written. HARK_ECONFLICT:
+ * others are registered, and `update` is not set. HARK_ENOMEM. */
+hark_err hk_consumer_terms(hark_store_consumer *c, const char *pattern, const char *policy,
+                           bool *ret_differs, hark_errinfo *ei);
+
+/* ---- texts: beginning.c ---------------------------------------------------------------------- */
+
+/* The beginning of a statement on one line. */
+#define HK_SQL_BEGINNING 72
+const char *hk_sql_beginning(const char *sql, char ret[HK_SQL_BEGINNING + 4]);
 
 #endif

@@ -5,7 +5,6 @@
 
 #include "event/event.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -332,46 +331,10 @@ static hark_err repeated(const unit *u, size_t i, bool *ret, hark_errinfo *ei)
     a->ret_duplicate = 1;
     if (a->first_stands || memcmp(digest, a->digest, 16) == 0)
         return HARK_OK;
-    return hk_fail(ei, HARK_ECONFLICT,
-                   "an event with id %.100s and source %.100s is at sequence %llu with other "
-                   "content; give the new event an id of its own",
-                   hark_event_id(a->event), hark_event_source(a->event),
-                   (unsigned long long)a->ret_sequence);
+    return hk_repeat_conflict(a, ei);
 }
 
 /* ---- expected versions ------------------------------------------------------------------------- */
-
-static hark_err check_expected(const hark_store_append *a, hark_errinfo *ei)
-{
-    if (a->expected < HARK_EXPECT_NONE)
-        return hk_fail(ei, HARK_EINVAL,
-                       "expected_version %lld; give a version from 1, 0 for any, or "
-                       "HARK_EXPECT_NONE",
-                       (long long)a->expected);
-    if (!hark_event_subject(a->event))
-        return hk_fail(ei, HARK_EINVAL,
-                       "expected_version %lld of an event without a subject; give it the subject "
-                       "whose version it is, or expect none",
-                       (long long)a->expected);
-    return HARK_OK;
-}
-
-static bool as_expected(const hark_store_append *a, int64_t current)
-{
-    return a->expected == 0 || (a->expected == HARK_EXPECT_NONE ? 0 : a->expected) == current;
-}
-
-static hark_err other_version(hark_store_append *a, int64_t current, hark_errinfo *ei)
-{
-    char expected[48] = "no event of it";
-    a->ret_subject_version = current;
-    if (a->expected > 0)
-        (void)snprintf(expected, sizeof expected, "version %lld", (long long)a->expected);
-    return hk_fail(ei, HARK_EVERSION,
-                   "subject %.100s is at version %lld and the event expects %s; read it again and "
-                   "decide anew",
-                   hark_event_subject(a->event), (long long)current, expected);
-}
 
 /* ---- appending --------------------------------------------------------------------------------- */
 
@@ -398,7 +361,7 @@ static hark_err check(const hark_store *s, const hark_store_append *a, hark_erri
                        "an event with %zu bytes of data; PostgreSQL takes at most %zu at once", len,
                        DATA_MOST);
     hark_err err = hk_pg_check_keys(a->event, ei);
-    return !err && a->expected ? check_expected(a, ei) : err;
+    return !err && a->expected ? hk_expected_check(a, ei) : err;
 }
 
 static hark_err accept(hark_store *s, unit *u, size_t i, int64_t version, hark_errinfo *ei)
@@ -437,8 +400,8 @@ static hark_err append_one(hark_store *s, unit *u, size_t i, hark_errinfo *ei)
         err = repeated(u, i, &repeat, ei);
     if (err || repeat)
         return err;
-    if (subject && !as_expected(a, current))
-        return other_version(a, current, ei);
+    if (subject && !hk_expected_met(a, current))
+        return hk_expected_other(a, current, ei);
     return accept(s, u, i, subject ? current + 1 : 0, ei);
 }
 

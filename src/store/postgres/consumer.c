@@ -270,15 +270,7 @@ static hark_err load_terms(const PGresult *r, hark_store_consumer *c, bool *ret_
 {
     const char *pattern = hk_pg_get_text(r, 0, C_PATTERN, NULL),
                *policy = hk_pg_get_text(r, 0, C_POLICY, NULL);
-    *ret_differs = !c->find && (strcmp(pattern, c->pattern) != 0 || strcmp(policy, c->policy) != 0);
-    if (*ret_differs && !c->update)
-        return hk_fail(ei, HARK_ECONFLICT,
-                       "consumer %s is registered for %.100s with %.100s; register it so, set "
-                       ".update, or choose another name",
-                       c->name, pattern, policy);
-    c->ret_pattern = hk_strdup(*ret_differs ? c->pattern : pattern);
-    c->ret_policy = hk_strdup(*ret_differs ? c->policy : policy);
-    return c->ret_pattern && c->ret_policy ? HARK_OK : no_memory(c, ei);
+    return hk_consumer_terms(c, pattern, policy, ret_differs, ei);
 }
 
 static hark_err load(hark_store *s, const PGresult *r, hark_store_consumer *c, hark_errinfo *ei)
@@ -294,17 +286,6 @@ static hark_err load(hark_store *s, const PGresult *r, hark_store_consumer *c, h
     return err;
 }
 
-static void clear_results(hark_store_consumer *c)
-{
-    c->ret_settled = NULL;
-    c->ret_rows = NULL;
-    c->ret_n_settled = c->ret_n_rows = 0;
-    c->ret_pattern = c->ret_policy = NULL;
-    c->ret_paused = 0;
-    c->ret_rerun = (hark_store_rerun){0};
-    c->ret_gap_from = c->ret_gap_to = 0;
-}
-
 static hark_err add_unless_find(hark_store *s, hark_store_consumer *c, hark_errinfo *ei)
 {
     if (c->find)
@@ -318,7 +299,7 @@ hark_err hk_pg_consumer_open(hark_store *s, hark_store_consumer *c, hark_errinfo
 {
     hk_pg_args args = {0};
     PGresult *r = NULL;
-    clear_results(c);
+    hk_consumer_unfilled(c);
     hark_err err = hk_pg_enter(s, "consumer_open", ei);
     if (err)
         return err;

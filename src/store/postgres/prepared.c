@@ -125,13 +125,13 @@ static bool keep(hk_pg_ready *k, const hk_pg_ask *ask, size_t len, uint64_t hash
 
 hark_err hk_pg_count_args(const hk_pg_ask *ask, size_t wanted, hark_errinfo *ei)
 {
-    char head[HK_PG_BEGINNING + 4];
+    char head[HK_SQL_BEGINNING + 4];
     if (ask->n == wanted)
         return HARK_OK;
     return hk_fail(ei, HARK_EINVAL,
                    "the statement has %zu parameter%s, %zu argument%s given, in: %s", wanted,
                    wanted == 1 ? "" : "s", ask->n, ask->n == 1 ? " was" : "s were",
-                   hk_pg_beginning(ask->sql, head));
+                   hk_sql_beginning(ask->sql, head));
 }
 
 /* The statement to be run: one that is kept, or *own, which the caller frees. */

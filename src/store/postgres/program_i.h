@@ -67,10 +67,6 @@ typedef struct hk_pg_statement {
 hark_err hk_pg_translate(const char *sql, const char *schema, bool beside, hk_pg_statement *ret,
                          hark_errinfo *ei);
 
-/* The beginning of a statement on one line, for texts. */
-#define HK_PG_BEGINNING 72
-const char *hk_pg_beginning(const char *sql, char ret[HK_PG_BEGINNING + 4]);
-
 /* ---- values.c: arguments and rows ---------------------------------------------------------------- */
 
 /* A statement as the program asked for it. */

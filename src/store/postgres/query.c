@@ -54,23 +54,23 @@ static bool begins_with_one(const char *s, const char *const *list)
 /* "duplicate key value violates unique constraint "one_pkey" (Key (n)=(1) already exists.), in: ..." */
 static hark_err says(run *x, hark_err err, const PGresult *r, const char *mend)
 {
-    char head[HK_PG_BEGINNING + 4];
+    char head[HK_SQL_BEGINNING + 4];
     const char *text = PQresultErrorField(r, PG_DIAG_MESSAGE_PRIMARY);
     const char *detail = PQresultErrorField(r, PG_DIAG_MESSAGE_DETAIL);
     return hk_fail(x->ei, err, "%.240s%s%.160s%s, in: %s%s", text ? text : "an error",
                    detail ? " (" : "", detail ? detail : "", detail ? ")" : "",
-                   hk_pg_beginning(x->ask->sql, head), mend);
+                   hk_sql_beginning(x->ask->sql, head), mend);
 }
 
 static hark_err canceled(run *x, const PGresult *r)
 {
-    char head[HK_PG_BEGINNING + 4];
+    char head[HK_SQL_BEGINNING + 4];
     const int64_t near = INT64_C(2000000); /* the server counts in milliseconds */
     if (x->until && hk_mono_ns() + near >= x->until)
         return hk_fail(x->ei, HARK_EDEADLINE,
                        "the closure's deadline passed while it ran: %s; make it quicker, or give "
                        "it a longer deadline_ms",
-                       hk_pg_beginning(x->ask->sql, head));
+                       hk_sql_beginning(x->ask->sql, head));
     return says(x, HARK_ESTORE, r, "; try again");
 }
 
@@ -98,13 +98,13 @@ static hark_err told(run *x, const PGresult *r)
 
 static void show(run *x, const PGresult *r)
 {
-    char head[HK_PG_BEGINNING + 4];
+    char head[HK_SQL_BEGINNING + 4];
     hark_row row;
     for (int i = 0; i < PQntuples(r) && !x->enough; i++) {
         if (!hk_pg_values_row(x->values, r, i, &row)) {
             x->err =
                 hk_fail(x->ei, HARK_ENOMEM, "no memory for a row of: %s; free some, then try again",
-                        hk_pg_beginning(x->ask->sql, head));
+                        hk_sql_beginning(x->ask->sql, head));
             x->enough = true;
             return;
         }

@@ -7,25 +7,6 @@
 
 enum { PARAMS_MAX = 65535 }; /* of the protocol */
 
-const char *hk_pg_beginning(const char *sql, char ret[HK_PG_BEGINNING + 4])
-{
-    size_t n = 0;
-    bool gap = false;
-    for (; *sql; sql++) {
-        bool blank = (unsigned char)*sql <= ' ', space = !blank && gap && n > 0;
-        if (!blank && n + space >= HK_PG_BEGINNING)
-            break;
-        if (space)
-            ret[n++] = ' ';
-        if (!blank)
-            ret[n++] = *sql;
-        gap = blank;
-    }
-    n = hk_utf8_valid(ret, n);
-    memcpy(ret + n, *sql ? "..." : "", *sql ? 4 : 1);
-    return ret;
-}
-
 /* What is said so far. */
 typedef struct reading {
     hk_pg_guard guard;
@@ -60,11 +41,11 @@ static hark_err param(reading *rd, const hk_pg_token *t, hark_errinfo *ei)
 
 static hark_err several(const char *second, hark_errinfo *ei)
 {
-    char head[HK_PG_BEGINNING + 4];
+    char head[HK_SQL_BEGINNING + 4];
     return hk_fail(ei, HARK_EINVAL,
                    "more than one statement: the second begins with: %s; run each with a call of "
                    "its own",
-                   hk_pg_beginning(second, head));
+                   hk_sql_beginning(second, head));
 }
 
 static hark_err take(reading *rd, const hk_pg_token *t, hark_errinfo *ei)
@@ -115,17 +96,17 @@ static bool often(const hk_pg_guard *g)
 hark_err hk_pg_translate(const char *sql, const char *schema, bool beside, hk_pg_statement *ret,
                          hark_errinfo *ei)
 {
-    char head[HK_PG_BEGINNING + 4];
+    char head[HK_SQL_BEGINNING + 4];
     reading rd = {.guard = {.schema = schema, .beside = beside}};
     hark_err err = read_all(&rd, sql, ei);
     if (!err && !rd.any)
         err = hk_fail(ei, HARK_EINVAL, "there is no statement in: '%s'; give one",
-                      hk_pg_beginning(sql, head));
+                      hk_sql_beginning(sql, head));
     *ret = (hk_pg_statement){
         .params = rd.params, .reads = !rd.guard.changes, .often = often(&rd.guard)};
     if (!err && !(ret->sql = hk_buf_steal(&rd.out, NULL)))
         err = hk_fail(ei, HARK_ENOMEM, "no memory for: %s; free some, then try again",
-                      hk_pg_beginning(sql, head));
+                      hk_sql_beginning(sql, head));
     hk_buf_free(&rd.out);
     return err;
 }

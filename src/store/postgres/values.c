@@ -45,9 +45,9 @@ static bool room(void *list, size_t n, size_t item)
 
 static hark_err no_memory(const char *sql, hark_errinfo *ei)
 {
-    char head[HK_PG_BEGINNING + 4];
+    char head[HK_SQL_BEGINNING + 4];
     return hk_fail(ei, HARK_ENOMEM, "no memory for the arguments of: %s; free some, then try again",
-                   hk_pg_beginning(sql, head));
+                   hk_sql_beginning(sql, head));
 }
 
 static hark_err room_for_args(hk_pg_values *v, const hk_pg_ask *ask, hark_errinfo *ei)
@@ -66,21 +66,21 @@ static hark_err room_for_args(hk_pg_values *v, const hk_pg_ask *ask, hark_errinf
 static hark_err check(const hk_pg_ask *ask, size_t i, hark_errinfo *ei)
 {
     const hark_value *a = &ask->args[i];
-    char head[HK_PG_BEGINNING + 4];
+    char head[HK_SQL_BEGINNING + 4];
     if (a->kind < HARK_NULL || a->kind > HARK_BLOB || (a->kind >= HARK_TEXT && !a->data && a->len))
         return hk_fail(ei, HARK_EINVAL,
                        "argument %zu is no value (kind %lld); make it with hark_int, hark_text, "
                        "..., in: %s",
-                       i + 1, (long long)a->kind, hk_pg_beginning(ask->sql, head));
+                       i + 1, (long long)a->kind, hk_sql_beginning(ask->sql, head));
     if (a->kind == HARK_TEXT && a->len && memchr(a->data, '\0', a->len))
         return hk_fail(ei, HARK_EINVAL,
                        "argument %zu has a NUL in its text, which PostgreSQL does not store; give "
                        "it as a blob, in: %s",
-                       i + 1, hk_pg_beginning(ask->sql, head));
+                       i + 1, hk_sql_beginning(ask->sql, head));
     if (a->kind >= HARK_TEXT && a->len > BYTES_MAX)
         return hk_fail(ei, HARK_ETOOBIG,
                        "argument %zu has %zu bytes; PostgreSQL takes at most %d, in: %s", i + 1,
-                       a->len, BYTES_MAX, hk_pg_beginning(ask->sql, head));
+                       a->len, BYTES_MAX, hk_sql_beginning(ask->sql, head));
     return HARK_OK;
 }
 

@@ -4,7 +4,6 @@
  * sequences. */
 #include "store/sqlite/store_i.h"
 
-#include <stdio.h>
 #include <string.h>
 
 /* Parameters of HK_SQL_INSERT_EVENT. */
@@ -143,46 +142,10 @@ static hark_err repeated(hark_store *s, hark_store_append *a, const hk_row *r, i
     a->ret_subject_version = version;
     if (same || a->first_stands)
         return HARK_OK;
-    return hk_fail(ei, HARK_ECONFLICT,
-                   "an event with id %.100s and source %.100s is at sequence %llu with other "
-                   "content; give the new event an id of its own",
-                   r->text[HK_ROW_ID].s, r->text[HK_ROW_SOURCE].s,
-                   (unsigned long long)a->ret_sequence);
+    return hk_repeat_conflict(a, ei);
 }
 
 /* ---- expected versions ----------------------------------------------------------------------- */
-
-static hark_err check_expected(const hark_store_append *a, hark_errinfo *ei)
-{
-    if (a->expected < HARK_EXPECT_NONE)
-        return hk_fail(ei, HARK_EINVAL,
-                       "expected_version %lld; give a version from 1, 0 for any, or "
-                       "HARK_EXPECT_NONE",
-                       (long long)a->expected);
-    if (!hark_event_subject(a->event))
-        return hk_fail(ei, HARK_EINVAL,
-                       "expected_version %lld of an event without a subject; give it the subject "
-                       "whose version it is, or expect none",
-                       (long long)a->expected);
-    return HARK_OK;
-}
-
-static bool as_expected(const hark_store_append *a, int64_t current)
-{
-    return a->expected == 0 || (a->expected == HARK_EXPECT_NONE ? 0 : a->expected) == current;
-}
-
-static hark_err other_version(hark_store_append *a, int64_t current, hark_errinfo *ei)
-{
-    char expected[48] = "no event of it";
-    a->ret_subject_version = current;
-    if (a->expected > 0)
-        (void)snprintf(expected, sizeof expected, "version %lld", (long long)a->expected);
-    return hk_fail(ei, HARK_EVERSION,
-                   "subject %.100s is at version %lld and the event expects %s; read it again and "
-                   "decide anew",
-                   hark_event_subject(a->event), (long long)current, expected);
-}
 
 /* The place of the event in its subject. What is a repeat is one whatever it expects:
  * *ret_repeat. */
@@ -191,11 +154,11 @@ static hark_err place_in_subject(hark_store *s, hark_store_append *a, hk_row *r,
 {
     hark_err err = next_subject_version(s, &r->text[HK_ROW_SUBJECT], &r->subject_version, ei);
     a->ret_subject_version = r->subject_version;
-    if (err || HK_LIKELY(as_expected(a, r->subject_version - 1)))
+    if (err || HK_LIKELY(hk_expected_met(a, r->subject_version - 1)))
         return err;
     err = repeated(s, a, r, source, ei);
     *ret_repeat = a->ret_sequence != 0;
-    return err || *ret_repeat ? err : other_version(a, r->subject_version - 1, ei);
+    return err || *ret_repeat ? err : hk_expected_other(a, r->subject_version - 1, ei);
 }
 
 /* ---- appending ------------------------------------------------------------------------------- */
@@ -243,7 +206,7 @@ static hark_err append_one(hark_store *s, hark_store_append *a, hark_errinfo *ei
     hk_row_of(a->event, &r);
     hark_err err = hk_append_size(s, r.text[HK_ROW_DATA].len, ei);
     if (!err && HK_UNLIKELY(a->expected != 0))
-        err = check_expected(a, ei);
+        err = hk_expected_check(a, ei);
     if (!err)
         err = intern(s, &r, &n, ei);
     if (!err && r.text[HK_ROW_SUBJECT].s)

@@ -255,15 +255,7 @@ static hark_err load_terms(sqlite3_stmt *st, hark_store_consumer *c, bool *ret_d
     const char *policy = (const char *)sqlite3_column_text(st, C_POLICY);
     if (!pattern || !policy)
         return no_memory(c, ei);
-    *ret_differs = !c->find && (strcmp(pattern, c->pattern) != 0 || strcmp(policy, c->policy) != 0);
-    if (*ret_differs && !c->update)
-        return hk_fail(ei, HARK_ECONFLICT,
-                       "consumer %s is registered for %.100s with %.100s; register it so, set "
-                       ".update, or choose another name",
-                       c->name, pattern, policy);
-    c->ret_pattern = hk_strdup(*ret_differs ? c->pattern : pattern);
-    c->ret_policy = hk_strdup(*ret_differs ? c->policy : policy);
-    return c->ret_pattern && c->ret_policy ? HARK_OK : no_memory(c, ei);
+    return hk_consumer_terms(c, pattern, policy, ret_differs, ei);
 }
 
 static hark_err load(hark_store *s, sqlite3_stmt *st, hark_store_consumer *c, hark_errinfo *ei)
@@ -282,17 +274,6 @@ static hark_err load(hark_store *s, sqlite3_stmt *st, hark_store_consumer *c, ha
     return err;
 }
 
-static void clear_results(hark_store_consumer *c)
-{
-    c->ret_settled = NULL;
-    c->ret_rows = NULL;
-    c->ret_n_settled = c->ret_n_rows = 0;
-    c->ret_pattern = c->ret_policy = NULL;
-    c->ret_paused = 0;
-    c->ret_rerun = (hark_store_rerun){0};
-    c->ret_gap_from = c->ret_gap_to = 0;
-}
-
 static hark_err add_unless_find(hark_store *s, hark_store_consumer *c, hark_errinfo *ei)
 {
     if (c->find)
@@ -306,7 +287,7 @@ hark_err hk_sqlite_consumer_open(hark_store *s, hark_store_consumer *c, hark_err
 {
     sqlite3_stmt *st;
     bool row = false;
-    clear_results(c);
+    hk_consumer_unfilled(c);
     if (!s->in_group)
         return hk_fail(ei, HARK_EINTERNAL, "consumer_open outside of a group");
     hark_err err = hk_conn_get(&s->conn, HK_SQL_CONSUMER_FIND, &st, ei);

@@ -48,8 +48,4 @@ void hk_guard_open(hk_program *p);
 hark_err hk_program_run(hk_program *p, const char *sql, const hark_value *args, size_t n,
                         hark_row_fn fn, void *ud, int64_t *ret_changes, hark_errinfo *ei);
 
-/* The beginning of a statement on one line, for texts. */
-#define HK_SQL_BEGINNING 72
-const char *hk_sql_beginning(const char *sql, char ret[HK_SQL_BEGINNING + 4]);
-
 #endif

@@ -30,25 +30,6 @@ void hk_program_close(hk_program *p)
 
 /* ---- texts ----------------------------------------------------------------------------------- */
 
-const char *hk_sql_beginning(const char *sql, char ret[HK_SQL_BEGINNING + 4])
-{
-    size_t n = 0;
-    bool gap = false;
-    for (; *sql; sql++) {
-        bool blank = (unsigned char)*sql <= ' ', space = !blank && gap && n > 0;
-        if (!blank && n + space >= HK_SQL_BEGINNING)
-            break;
-        if (space)
-            ret[n++] = ' ';
-        if (!blank)
-            ret[n++] = *sql;
-        gap = blank;
-    }
-    n = hk_utf8_valid(ret, n);
-    memcpy(ret + n, *sql ? "..." : "", *sql ? 4 : 1);
-    return ret;
-}
-
 /* Where in the text SQLite found the mistake, from 1; 0 = it doesn't say. */
 static int place_of_mistake(sqlite3 *db)
 {

@@ -71,29 +71,6 @@ static void test_an_acked_delivery_is_settled_when_its_consumer_is_loaded(void *
     hark_store_consumer_clear(&c);
 }
 
-static void test_acks_join_what_is_settled_and_raise_the_floor(void **state)
-{
-    fixture *f = *state;
-    hark_store_range settled[] = {{3, 3}, {5, 7}, {9, 9}};
-    hark_store_consumer c = five(f);
-    hark_store_save v = save_of(&c);
-    v.settled = settled;
-    v.n_settled = 3;
-    v.highest = 9;
-    save(f, &v);
-    ack(f, &c, 8);
-    assert_state(f, true, "0 3-3 5-9 |");
-    ack(f, &c, 4);
-    assert_state(f, true, "0 3-9 |");
-    ack(f, &c, 1);
-    assert_state(f, true, "1 3-9 |");
-    ack(f, &c, 2);
-    ack(f, &c, 12);
-    assert_state(f, false, "9 12-12 |");
-    assert_state(f, false, "9 12-12 |");
-    hark_store_consumer_clear(&c);
-}
-
 static void test_an_ack_takes_the_place_of_an_open_row(void **state)
 {
     fixture *f = *state;
@@ -386,7 +363,6 @@ int main(void)
 #define T(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
     const struct CMUnitTest tests[] = {
         T(test_an_acked_delivery_is_settled_when_its_consumer_is_loaded),
-        T(test_acks_join_what_is_settled_and_raise_the_floor),
         T(test_an_ack_takes_the_place_of_an_open_row),
         T(test_an_ack_comes_and_goes_with_its_group_and_its_savepoint),
         T(test_an_ack_of_another_generation_is_stale),
