@@ -16,15 +16,33 @@ typedef struct flight {
     long wanted; /* the publisher sleeps until so many are done; 0 = it does not sleep */
 } flight;
 
+/* What memory: keeps, so that a consumer finds all that was published before it. */
+enum { ALL_EVENTS = 1 << 20, ALL_BYTES = 1 << 30 };
+
+static hark_durability least = HARK_DISK;
+
 struct flight_ticket {
     flight *f;
     int64_t start;
     int64_t took;
 };
 
+void flight_class(const char *name)
+{
+    static const char *const names[] = {"memory", "os", "disk"};
+    static const hark_durability classes[] = {HARK_MEMORY, HARK_OS, HARK_DISK};
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+        if (strcmp(name, names[i]) == 0) {
+            least = classes[i];
+            return;
+        }
+    bench_die("--durability: '%s' is none of memory, os, disk", name);
+}
+
 hark_bus *flight_open(const char *url)
 {
     static const char *const suffixes[] = {"", "-wal", "-shm", "-inflight"};
+    bool memory = strncmp(url, "memory:", 7) == 0;
     hark_bus *bus;
     hark_errinfo ei;
     if (strncmp(url, "sqlite:", 7) == 0)
@@ -33,10 +51,21 @@ hark_bus *flight_open(const char *url)
             snprintf(path, sizeof(path), "%s%s", url + 7, suffixes[i]);
             unlink(path);
         }
-    const hark_bus_opts *opts = HARK_OPTS(hark_bus_opts, .min_durability = HARK_DISK);
+    const hark_bus_opts *opts =
+        HARK_OPTS(hark_bus_opts, .min_durability = least, .tail_events = memory ? ALL_EVENTS : 0,
+                  .tail_bytes = memory ? ALL_BYTES : 0);
     if (hark_open(url, opts, &bus, &ei) != HARK_OK)
         bench_die("open %s: %s", url, ei.text);
     return bus;
+}
+
+uint64_t flight_commits(hark_bus *bus)
+{
+    hark_stats stats = {.size = sizeof(stats)};
+    hark_err err = hark_stats_get(bus, &stats);
+    if (err != HARK_OK)
+        bench_die("stats: %s", hark_err_name(err));
+    return stats.commits;
 }
 
 void flight_landed(flight_ticket *t, hark_err err, const hark_receipt *receipt)
@@ -44,7 +73,7 @@ void flight_landed(flight_ticket *t, hark_err err, const hark_receipt *receipt)
     flight *f = t->f;
     if (err != HARK_OK)
         bench_die("receipt: %s", hark_err_name(err));
-    if (receipt->durability < HARK_DISK || receipt->duplicate)
+    if (receipt->durability < least || receipt->duplicate)
         bench_die("receipt: durability %d, duplicate %d", (int)receipt->durability,
                   (int)receipt->duplicate);
     t->took = bench_ns() - t->start;
@@ -102,7 +131,7 @@ static void start_publish(hark_bus *bus, flight_ticket *t)
 {
     const hark_event_spec *spec =
         HARK_OPTS(hark_event_spec, .type = BENCH_TYPE, .data = bench_data(),
-                  .data_len = BENCH_BYTES, .min_durability = HARK_DISK);
+                  .data_len = BENCH_BYTES, .min_durability = least);
     hark_err err = hark_publish_async(bus, spec, on_receipt, t);
     if (err != HARK_OK)
         bench_die("publish: %s", hark_err_name(err));

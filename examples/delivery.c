@@ -1,6 +1,7 @@
 /* delivery: a consumer that ships parcels, and what its operator does: dead letters, a parked key,
  * redrive, pause, replay, reset, schedules, figures, retention. docs/how-to/delivery.md goes through
- * it step by step. Usage: delivery [STORE], by default sqlite:delivery.db */
+ * it step by step. Usage: delivery [STORE], by default sqlite:delivery.db; postgresql: and redis: do
+ * as well */
 #include <hark/hark.h>
 #include <inttypes.h>
 #include <stdio.h>

@@ -1,6 +1,7 @@
 /* guard: one order crashes the program. It runs supervised, so it is started again; when that order
  * has crashed it three times it is a dead letter, and no other order suffers. docs/how-to/delivery.md
- * tells more. Usage: guard [STORE], by default sqlite:guard.db */
+ * tells more. Usage: guard [STORE], by default sqlite:guard.db; PostgreSQL and Redis do not know which
+ * event crashed a process, so there it is a dead letter after max_interruptions, 20 */
 #include <hark/hark.h>
 #include <inttypes.h>
 #include <stdio.h>

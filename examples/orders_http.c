@@ -1,7 +1,8 @@
 /* orders_http: orders over HTTP. A POST may be repeated with its Idempotency-Key, and whoever placed
  * an order may wait until the totals, which a consumer adds up, show it. docs/how-to/idempotency.md and
  * docs/how-to/read-your-writes.md go through it.
- * Usage: orders_http [ADDR:PORT [STORE]], by default 127.0.0.1:8080 and sqlite:orders.db */
+ * Usage: orders_http [ADDR:PORT [STORE]], by default 127.0.0.1:8080 and sqlite:orders.db (its tables
+ * are SQLite's; examples/shop/schema.c has some that PostgreSQL takes, too) */
 #include <hark/hark.h>
 #include <inttypes.h>
 #include <stdio.h>

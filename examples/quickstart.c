@@ -1,6 +1,6 @@
 /* quickstart: creates users and orders (curl -X POST localhost:8080/users), and two consumers hear
- * of them. A reply goes out when its event is safe on disk: kill the program when you like, every
- * event that was answered with 201 reaches its consumer, after a restart if need be. */
+ * of them. A reply goes out when the log has its event (SQLite: on disk): kill the program when you
+ * like, every event that was answered with 201 reaches its consumer, after a restart if need be. */
 #include <hark/hark.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -89,13 +89,17 @@ static void must(hark_err err, const hark_errinfo *ei)
               hark_bus_unref(bus), 1));
 }
 
+static const char usage[] =
+    "usage: quickstart [--listen ADDR:PORT] [--store URL]; a URL is sqlite:PATH, "
+    "postgresql://HOST/DATABASE, redis://HOST or memory:\n";
+
 int main(int argc, char **argv)
 {
     const char *listen = "127.0.0.1:8080", *store = "sqlite:quickstart.db";
     for (int i = 1; i < argc; i += 2) {
         const char **to = strcmp(argv[i], "--listen") == 0 ? &listen : &store;
         if (i + 1 == argc || (to == &store && strcmp(argv[i], "--store") != 0))
-            return fprintf(stderr, "usage: quickstart [--listen ADDR:PORT] [--store URL]\n"), 64;
+            return fputs(usage, stderr), 64;
         *to = argv[i + 1];
     }
     hark_errinfo ei;
@@ -112,7 +116,8 @@ int main(int argc, char **argv)
     hark_post(app, "/users", create_user, NULL);
     hark_post(app, "/orders", create_order, NULL);
     must(hark_app_listen(app, listen, &ei), &ei);
-    printf("listening on port %d, events go to %s\n", hark_app_port(app), store);
+    const char *at = strrchr(store, '@'); /* before it stands a password */
+    printf("listening on port %d, events go to %s\n", hark_app_port(app), at ? at + 1 : store);
     must(hark_app_run(app, &ei), &ei); /* until SIGTERM or SIGINT */
     hark_app_unref(app);
     hark_bus_unref(bus);

@@ -1,6 +1,7 @@
 /* subjects: an order is the events of one subject. Whoever adds one says which version of the order it
  * was decided on: of two racing writers one wins, the other one looks again. docs/how-to/subjects.md
- * goes through it. Usage: subjects [STORE], by default sqlite:subjects.db */
+ * goes through it. Usage: subjects [STORE], by default sqlite:subjects.db; postgresql: and redis: do as
+ * well */
 #include <hark/hark.h>
 #include <inttypes.h>
 #include <pthread.h>

@@ -1,6 +1,7 @@
 /* transactions: a shop whose tables are in the same file as its events. An order takes from stock and
  * publishes, or neither; a consumer writes each parcel exactly once. docs/how-to/transactions.md goes
- * through it. Usage: transactions [STORE], by default sqlite:transactions.db */
+ * through it. Usage: transactions [STORE], by default sqlite:transactions.db; its tables are SQLite's,
+ * examples/shop/schema.c has some that PostgreSQL takes, too */
 #include <hark/hark.h>
 #include <inttypes.h>
 #include <stdio.h>

@@ -1,6 +1,6 @@
 /* typed: an event as a C struct: its field table checks it when it is published, reads it in the
  * handler and describes it to others. docs/how-to/typed-events.md goes through it.
- * Usage: typed [STORE], by default sqlite:typed.db */
+ * Usage: typed [STORE], by default sqlite:typed.db; postgresql: and redis: do as well */
 #include <hark/hark.h>
 #include <inttypes.h>
 #include <stdio.h>

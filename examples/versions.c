@@ -1,7 +1,8 @@
 /* versions: an event that changed twice, and a program that reads all three. Older programs have
  * left their events; an upcaster fails, is mended, and what it failed on is redriven; a part of the
  * program still reads version 2. docs/how-to/versions.md goes through it.
- * Usage: versions [STORE], by default sqlite:versions.db; it opens it more than once, so not memory: */
+ * Usage: versions [STORE], by default sqlite:versions.db; postgresql: and redis: do as well, but not
+ * memory:, since it is opened more than once */
 #include "order_versions.h"
 
 #include <hark/hark.h>

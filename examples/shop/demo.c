@@ -18,6 +18,7 @@ typedef struct demo {
     char users[CUSTOMERS][40], products[PRODUCTS][40];
     size_t n_users, n_products;
     char last[40]; /* the order placed last */
+    char low[40];  /* a product of which there is little left */
     hark_errinfo ei;
 } demo;
 
@@ -82,15 +83,17 @@ static bool take_low(const hark_row *row, void *ud)
 
 static hark_err restock(hark_tx *tx, void *ud)
 {
-    return product_restock(tx, ud, RESTOCK);
+    const demo *d = ud;
+    hark_err err = take_turn(d->s, tx);
+    return err ? err : product_restock(tx, d->low, RESTOCK);
 }
 
 static hark_err restock_one(demo *d)
 {
-    char sku[40] = "";
+    d->low[0] = '\0';
     hark_err err = hark_query(d->s->bus, "SELECT sku FROM products WHERE stock < ? LIMIT 1",
-                              HARK_ARGS(hark_int(LOW_STOCK)), take_low, sku, &d->ei);
-    return err || !sku[0] ? err : hark_transact(d->s->bus, restock, sku, SHOP_TX, NULL, &d->ei);
+                              HARK_ARGS(hark_int(LOW_STOCK)), take_low, d->low, &d->ei);
+    return err || !d->low[0] ? err : hark_transact(d->s->bus, restock, d, SHOP_TX, NULL, &d->ei);
 }
 
 static hark_err step(demo *d)

@@ -26,7 +26,8 @@ typedef struct option_row {
 
 #define AT(member) offsetof(options, member)
 static const option_row rows[] = {
-    {"store", TEXT, AT(store), 0, 0, "URL", "the log and the tables; default sqlite:shop.db"},
+    {"store", TEXT, AT(store), 0, 0, "URL",
+     "sqlite:PATH or postgresql://HOST/DATABASE; default sqlite:shop.db"},
     {"listen", TEXT, AT(listen), 0, 0, "ADDR:PORT", "default 127.0.0.1:8080; port 0: a free one"},
     {"page", TEXT, AT(page), 0, 0, "DIR", "the page's files; default " SHOP_PAGE},
     {"payment-due", SECONDS, AT(payment_due_ms), 0, 0, "SECONDS",

@@ -106,13 +106,19 @@ static bool take_number(const hark_row *row, void *ud)
     return false;
 }
 
+#define PLACE_ITEM                                                                                 \
+    "INSERT INTO order_items SELECT CAST(? AS TEXT), CAST(? AS BIGINT), sku, CAST(? AS BIGINT), "  \
+    "price FROM products WHERE sku = ? RETURNING price"
+
 /* Inserts line `i` at the shop's price; no row of it: no such product. */
 static hark_err place_item(hark_tx *tx, order *o, size_t i, char field[40])
 {
     item *it = &o->items[i];
     int64_t price = 0;
-    hark_err err = hark_tx_query(tx, "SELECT price FROM products WHERE sku = ?",
-                                 HARK_ARGS(hark_text(it->product_id)), take_number, &price);
+    hark_err err = hark_tx_query(tx, PLACE_ITEM,
+                                 HARK_ARGS(hark_text(o->id), hark_int((int64_t)i),
+                                           hark_int(it->quantity), hark_text(it->product_id)),
+                                 take_number, &price);
     if (err)
         return err;
     snprintf(field, 40, "$.items[%u].%s", (unsigned)i, price ? "price" : "product_id");
@@ -125,9 +131,7 @@ static hark_err place_item(hark_tx *tx, order *o, size_t i, char field[40])
                             (int)(it->price % 100), it->product_id, price / 100,
                             (int)(price % 100));
     it->price = price;
-    return hark_tx_exec(tx, "INSERT INTO order_items VALUES(?, ?, ?, ?, ?)",
-                        HARK_ARGS(hark_text(o->id), hark_int((int64_t)i), hark_text(it->product_id),
-                                  hark_int(it->quantity), hark_int(price)));
+    return HARK_OK;
 }
 
 static hark_err add_up(hark_tx *tx, order *o, char field[40])
@@ -148,21 +152,21 @@ static hark_err add_up(hark_tx *tx, order *o, char field[40])
     return HARK_OK;
 }
 
+#define PLACE_HEAD                                                                                 \
+    "INSERT INTO orders SELECT CAST(? AS TEXT), id, CAST(? AS BIGINT), CAST(? AS TEXT), "          \
+    "CAST(? AS TEXT), NULL, CAST(? AS BIGINT), 0 FROM users WHERE id = ?"
+
 static hark_err place_head(hark_tx *tx, const order *o, char field[40])
 {
-    int64_t known = 0;
-    hark_err err = hark_tx_query(tx, "SELECT 1 FROM users WHERE id = ?",
-                                 HARK_ARGS(hark_text(o->user_id)), take_number, &known);
-    if (err)
-        return err;
+    hark_err err = hark_tx_exec(tx, PLACE_HEAD,
+                                HARK_ARGS(hark_text(o->id), hark_int(o->total),
+                                          hark_text(o->currency), hark_text(o->status),
+                                          hark_int(o->created_at), hark_text(o->user_id)));
     snprintf(field, 40, "$.user_id");
-    if (!known)
+    if (!err && !hark_tx_changes(tx))
         return hark_tx_fail(tx, HARK_ENOTFOUND, "is \"%s\", who is none of our customers",
                             o->user_id);
-    return hark_tx_exec(tx, "INSERT INTO orders VALUES(?, ?, ?, ?, ?, NULL, ?, 0)",
-                        HARK_ARGS(hark_text(o->id), hark_text(o->user_id), hark_int(o->total),
-                                  hark_text(o->currency), hark_text(o->status),
-                                  hark_int(o->created_at)));
+    return err;
 }
 
 hark_err order_place(hark_tx *tx, order *o, int64_t due_ms, char ret_field[40])

@@ -72,14 +72,21 @@ static hark_err first_product(hark_tx *tx, const char *sku, const char *name, in
     return err || !hark_tx_changes(tx) || !stock ? err : product_restock(tx, sku, stock);
 }
 
-static hark_err make(hark_tx *tx, void *ud)
+/* Two shops may start at once, and the second of two CREATE TABLE IF NOT EXISTS would fail. */
+static hark_err make_tables(hark_tx *tx, void *ud)
 {
     const shop *s = ud;
-    hark_bus_info info = {.size = sizeof info};
-    hark_err err = hark_bus_info_get(s->bus, &info);
-    const char *const *tables = strcmp(info.store, "sqlite") == 0 ? on_sqlite : on_postgresql;
+    hark_err err = take_turn(s, tx);
+    const char *const *tables = s->takes_turns ? on_postgresql : on_sqlite;
     for (; *tables && !err; tables++)
         err = hark_tx_exec(tx, *tables, HARK_NO_ARGS);
+    return err;
+}
+
+static hark_err fill_tables(hark_tx *tx, void *ud)
+{
+    const shop *s = ud;
+    hark_err err = take_turn(s, tx);
     if (!err)
         err = first_user(tx);
     if (!err)
@@ -91,5 +98,20 @@ static hark_err make(hark_tx *tx, void *ud)
 
 hark_err shop_schema(shop *s, hark_errinfo *ei)
 {
-    return hark_transact(s->bus, make, s, HARK_OPTS(hark_tx_opts, .deadline_ms = 10000), NULL, ei);
+    const hark_tx_opts *ample = HARK_OPTS(hark_tx_opts, .deadline_ms = 10000);
+    hark_bus_info info = {.size = sizeof info};
+    hark_err err = hark_bus_info_get(s->bus, &info);
+    if (err)
+        return hark_errinfo_set(ei, err, "the log tells nothing of itself: %s", hark_err_text(err));
+    s->takes_turns = strcmp(info.store, "sqlite") != 0;
+    err = hark_transact(s->bus, make_tables, s, ample, NULL, ei);
+    return err ? err : hark_transact(s->bus, fill_tables, s, ample, NULL, ei);
+}
+
+/* ---- turns ------------------------------------------------------------------------------------ */
+
+hark_err take_turn(const shop *s, hark_tx *tx)
+{
+    return s->takes_turns ? hark_tx_exec(tx, "SELECT pg_advisory_xact_lock(7077)", HARK_NO_ARGS)
+                          : HARK_OK;
 }

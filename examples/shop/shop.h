@@ -8,7 +8,7 @@
 #include <pthread.h>
 
 typedef struct options {         /* options.c; shop --help tells */
-    const char *store;           /* "sqlite:shop.db" */
+    const char *store;           /* "sqlite:shop.db", or postgresql: */
     const char *listen;          /* "127.0.0.1:8080" */
     const char *page;            /* directory of the page */
     int64_t payment_due_ms;      /* from the order until it must be paid; 15 min */
@@ -43,6 +43,7 @@ typedef struct shop {
     hark_feed *stats; /* GET /stats/stream */
     pthread_t ticker; /* http/stats.c: sends them once a second */
     bool ticks;
+    bool takes_turns;  /* schema.c: other processes may work on the same tables */
     struct demo *demo; /* demo.c; NULL = there are no such customers */
 } shop;
 
@@ -52,6 +53,10 @@ typedef struct shop {
 /* schema.c: makes the tables that are missing, and at the first start the products and user123, with
  * their events. */
 hark_err shop_schema(shop *s, hark_errinfo *ei);
+/* First in every closure that changes rows which many orders share (a product, a figure). Several
+ * shops on one PostgreSQL database would lock those in different orders, wait for each other, and be
+ * told of a deadlock; so they take turns, until the transaction ends. One alone has nobody to wait for. */
+hark_err take_turn(const shop *s, hark_tx *tx);
 
 /* routes: one file each in http/; each adds its own. */
 void shop_order_routes(
@@ -80,8 +85,8 @@ void chaos_close(shop *s);
 bool chaos_strikes(shop *s, const char *consumer, hark_delivery *d);
 void chaos_get(shop *s, const char *consumer, chaos *ret);
 /* Has `fn` change what is set for a consumer, and keeps it: one at a time, so that no change is lost.
- * Blocks until it is committed. *ret is what is set then. `fn` false: nothing is changed, and that
- * is HARK_ECONFLICT. */
+ * Blocks until it is committed, and known to all shops on these tables. *ret is what is set then.
+ * `fn` false: nothing is changed, and that is HARK_ECONFLICT. */
 hark_err chaos_change(shop *s, const char *consumer, bool (*fn)(chaos *c, const void *ud),
                       const void *ud, chaos *ret, hark_errinfo *ei);
 

@@ -33,12 +33,17 @@ typedef struct hark_bus_opts {
     int64_t min_durability; /* refuse to open a store below this class; default HARK_ANY */
     int64_t drain_ms;       /* deadline used by hark_bus_unref; default 5000 */
     int64_t flags;          /* HARK_OPEN_EXISTING */
+    int64_t
+        lease_ms; /* on a log that several processes share: one that has been silent for so long loses its
+                               part of the consumers to the others; 500 or more, default 10000 */
 } hark_bus_opts;
 
 /* Flag: the log must be there already; HARK_ENOTFOUND, and nothing is made, when it is not. */
 #define HARK_OPEN_EXISTING 1
 
-/* Opens a bus on a store: "memory:", "sqlite:PATH" (relative, absolute, or sqlite://PATH), or
+/* Opens a bus on a store: "memory:", "sqlite:PATH" (relative, absolute, or sqlite://PATH),
+ * "postgresql://[user[:password]@]host[:port]/database[?log=NAME]" (several processes may share it),
+ * "redis://[user:password@]host[:port][/database][?log=NAME]" (likewise), or
  * "redis+pubsub://[user:password@]host[:port][/prefix]" (nothing is kept: live subscriptions only).
  * Ownership: *ret holds one reference.
  * Threads: any.
@@ -85,6 +90,7 @@ typedef struct hark_bus_info {
     int64_t read_only;       /* not 0 after a fatal error of the store */
     char store[64];          /* scheme of the store */
     int64_t transactions;    /* not 0: it has transactions (<hark/tx.h>) */
+    int64_t shared;          /* not 0: other processes append to the log, too */
 } hark_bus_info;
 
 /* Facts about the bus and its log. `ret->size` must be set (zero the rest).
@@ -596,7 +602,8 @@ typedef void (*hark_settled_fn)(hark_err err, const hark_settlement *s, const ha
  * Ownership: the name is copied.
  * Threads: any.
  * Blocks: no.
- * Errors: HARK_EINVAL, HARK_ENOTSUP (redis+pubsub:), HARK_ECLOSED, HARK_ENOMEM, HARK_ESYS. */
+ * Errors: HARK_EINVAL, HARK_ENOTSUP (redis+pubsub:), HARK_ECLOSED, HARK_ENOMEM, HARK_ESYS. On a
+ * shared log a sequence that is not in it yet may be given 2 s to come before fn is told HARK_EINVAL. */
 HARK_API HARK_MUST hark_err hark_settled_async(hark_bus *bus, const char *consumer,
                                                uint64_t sequence, int64_t timeout_ms,
                                                hark_settled_fn fn, void *ud, hark_errinfo *ei);

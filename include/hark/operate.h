@@ -83,7 +83,8 @@ HARK_API HARK_MUST hark_err hark_consumer_reset(hark_bus *bus, const char *name,
 typedef enum hark_why_code {
     HARK_WHY_IDLE = 0,      /* everything is settled */
     HARK_WHY_CATCHING_UP,   /* it moves: `lag` positions to go */
-    HARK_WHY_NOT_OPEN,      /* nobody in this process subscribes with this name */
+    HARK_WHY_NOT_OPEN,      /* nobody in this process subscribes with this name, or all of its
+                               shares are other processes' */
     HARK_WHY_PAUSED,        /* until hark_consumer_resume */
     HARK_WHY_STORE_FAILING, /* reads or commits fail; `text` says how */
     HARK_WHY_LEDGER_FULL,   /* max_deferred events retry, wait behind retries, or are parked */
@@ -314,7 +315,8 @@ typedef enum hark_replay_status {
  * Ownership: ud goes to free_ud (not when this call fails); fills *ret (may be NULL; set its size).
  * Threads: any that may block.
  * Blocks: while it counts, and until its beginning is committed.
- * Errors: HARK_EINVAL, HARK_EEXIST (that id runs here), HARK_ECONFLICT (it is finished), HARK_ECLOSED,
+ * Errors: HARK_EINVAL, HARK_EEXIST (that id runs here, or in another process on a log that several share),
+ * HARK_ECONFLICT (it is finished), HARK_ECLOSED,
  * HARK_EWRONGTHREAD, HARK_ENOMEM, and the store's. */
 HARK_API HARK_MUST hark_err hark_replay(hark_bus *bus, hark_handler_fn fn, void *ud,
                                         const hark_replay_opts *opts, hark_replay_info *ret,
@@ -331,8 +333,8 @@ HARK_API HARK_MUST hark_err hark_replay(hark_bus *bus, hark_handler_fn fn, void 
  * Ownership: fills *ret (set its size); lists lend.
  * Threads: any that may block.
  * Blocks: on the store; hark_replay_wait at most timeout_ms (-1 = for ever).
- * Errors: HARK_ENOTFOUND, HARK_ETIMEDOUT, HARK_ECONFLICT (cancelling what has ended), HARK_ECLOSED,
- * HARK_EWRONGTHREAD, and the store's. */
+ * Errors: HARK_ENOTFOUND, HARK_ETIMEDOUT, HARK_ECONFLICT (cancelling what has ended), HARK_EEXIST (cancelling
+ * what runs in another process), HARK_ECLOSED, HARK_EWRONGTHREAD, and the store's. */
 HARK_API HARK_MUST hark_err hark_replay_get(hark_bus *bus, const char *id, hark_replay_info *ret,
                                             hark_errinfo *ei);
 HARK_API HARK_MUST hark_err hark_replay_wait(hark_bus *bus, const char *id, int64_t timeout_ms,

@@ -18,6 +18,13 @@
  *    host->committed, from a thread of its own, or to host->lost; until `close` has returned, even while
  *    `open` has not.
  *
+ *  - A store with `shared` set is appended to by other processes, too. A group's sequences are then known
+ *    when it is committed, not before. Consumers are divided into shares (hark_store_share_of: by the event's key),
+ *    each of which belongs to one process at a time: `beat` says that this one lives, `shares` says what
+ *    is its own. What is saved or acked for a share carries the token of that ownership, a number that grows with each
+ *    change of it, and is refused with HARK_ESTALE when another process has had the share since. `tail` waits for
+ *    what others do. Schedules are everybody's; the group that drops one publishes it.
+ *
  * All strings are UTF-8. Times are ns since 1970 UTC.
  */
 #ifndef HARK_STORE_H
@@ -50,6 +57,8 @@ typedef struct hark_store_opts {
     size_t retain_events; /* direct stores: newest events kept; a power of two */
     size_t retain_bytes;  /* and their bytes */
     int64_t existing;     /* not 0: HARK_ENOTFOUND unless there is a log already */
+    int64_t lease_ms; /* shared stores: a process that has not said for so long that it lives loses
+                             its shares */
 } hark_store_opts;
 
 typedef struct hark_store_info {
@@ -62,15 +71,21 @@ typedef struct hark_store_info {
     int64_t durability;      /* hark_durability reached by commit */
     int64_t direct;          /* see above */
     int64_t live_only;       /* likewise */
+    int64_t shared;          /* likewise */
+    int64_t tx_alone;        /* a closure is the only member of its group that publishes */
 } hark_store_info;
 
 /* One event to append. */
 typedef struct hark_store_append {
     hark_event *event;  /* the store stamps it with hark_event_stamp on success */
     uint8_t digest[16]; /* over the content that makes a repeat a duplicate; see hk_event_digest */
-    int64_t first_stands;  /* derived ids: other content is a duplicate too, never a conflict */
-    int64_t fresh_id;      /* the library has just made the id: it cannot repeat */
-    int64_t expected;      /* version of the subject before it: as in hark_event_spec */
+    int64_t first_stands; /* derived ids: other content is a duplicate too, never a conflict */
+    int64_t fresh_id;     /* the library has just made the id: it cannot repeat */
+    int64_t expected;     /* version of the subject before it: as in hark_event_spec */
+    hark_err *
+        late; /* of a unit's first item. Not NULL: `append` may return HARK_OK and give the verdict here,
+                       and fill in the ret_ fields, when the group is committed; a refusal's text goes
+                       where append's `ei` pointed. The items stay where they are until then */
     uint64_t ret_sequence; /* place of this event, or of the one it repeats */
     int64_t ret_duplicate;
     int64_t ret_subject_version; /* with this event, or after HARK_EVERSION without it */
@@ -178,7 +193,8 @@ typedef struct hark_store_consumer {
     int64_t start;      /* hark_start, for one that is new */
     uint64_t start_sequence;
     int64_t start_time_ns;
-    int64_t find; /* not 0: only load it; pattern and policy are not compared; HARK_ENOTFOUND */
+    int64_t find;   /* not 0: only load it; pattern and policy are not compared; HARK_ENOTFOUND */
+    uint32_t share; /* shared stores, with `find`: whose floor, settled set and rows are loaded */
     /* out; arrays and strings belong to the caller: give them to hark_store_consumer_clear */
     int64_t ret_created;
     uint64_t ret_id;
@@ -193,6 +209,10 @@ typedef struct hark_store_consumer {
     int64_t ret_paused;
     hark_store_rerun ret_rerun;
     uint64_t ret_gap_from, ret_gap_to; /* retention went past it here; 0 = nowhere */
+    /* How many shares it has, all its life; 1 on stores that are not shared. On those that are, without `find`:
+     * floor and highest are the lowest and the highest of all shares, and there are neither settled
+     * ranges nor rows: they come with `shares`. */
+    uint32_t ret_shares;
 } hark_store_consumer;
 
 /* A change of one consumer's state: part of a group. */
@@ -208,11 +228,20 @@ typedef struct hark_store_save {
     size_t n_put;
     const uint64_t *drop; /* rows to remove */
     size_t n_drop;
+    size_t
+        n_stale; /* the first so many of `drop`: what an earlier owner left and nothing needs. Shared stores: not if it is a
+                       HARK_ROW_RETRY; then another process has redriven it since */
     const hark_store_attempt *attempts;
     size_t n_attempts;
     hark_store_dead *dead; /* ret_id is filled in */
     size_t n_dead;
     uint64_t gap_done; /* gaps up to here were handed out; 0 = none were */
+    uint32_t share;    /* shared stores: of which share, */
+    uint64_t token;    /* and by which right; */
+    uint64_t claimed;  /* deliveries up to here may start once this is committed; 0 = as it was */
+    hark_err
+        *late; /* as in hark_store_append: HARK_ENOTFOUND or HARK_ESTALE may come with the commit;
+                          dead[].ret_id are filled in at once. What the save points to stays until then */
 } hark_store_save;
 
 /* Starts a consumer anew: its generation goes up, its open rows, settled set and gaps are dropped,
@@ -282,6 +311,8 @@ typedef struct hark_store_letter_done {
     uint64_t consumer, generation, sequence;
     char *key;      /* its lane, or NULL; the caller frees it */
     int64_t parked; /* not 0: it was the head of a parked lane */
+    int64_t
+        remote; /* not 0: its share is not this process's; whose it is learns of it by `shares` */
 } hark_store_letter_done;
 
 /* ---- schedules, replays ---------------------------------------------------------------------- */
@@ -310,6 +341,10 @@ typedef struct hark_store_replay {
     int64_t state; /* the bus's; stored as it is */
     int64_t started_ns, changed_ns;
     const char *error; /* or NULL */
+    int64_t
+        holds; /* not 0: it is under way; on shared stores retention leaves what it has yet to see,
+                          as long as its process lives */
+    int64_t elsewhere; /* out: it is under way in another process, which lives */
 } hark_store_replay;
 typedef bool (*hark_store_replay_fn)(void *ud, const hark_store_replay *r);
 
@@ -356,6 +391,86 @@ typedef struct hark_store_slot {
     uint32_t state; /* hark_slot_state */
     uint64_t check; /* hk_hash of the bytes before `address` */
 } hark_store_slot;
+
+/* ---- shared stores: whose part is what ------------------------------------------------------- */
+
+enum { HARK_SHARES_MAX = 256 }; /* of one consumer */
+
+/* A share that this process has, */
+typedef struct hark_store_owned {
+    uint32_t share;
+    uint64_t token;
+} hark_store_owned;
+
+/* and one that it has from now on, as its last owner left it. */
+typedef struct hark_store_claim {
+    uint32_t share;
+    uint64_t token;
+    uint64_t floor, highest;
+    /* Deliveries above `claimed` do not start before a save has raised it. `shares` has set it somewhat above
+     * what was delivered before. What is not settled up to `suspect` may have been running when the last owner died, stopped or lost
+     * the share; 0 = the share was given up in order. It is on record (HARK_ROW_COUNTS, or the row it has, with an
+     * interruption more) before it runs again: so what kills its process does not do so for ever. */
+    uint64_t claimed, suspect;
+    hark_store_range *settled;
+    size_t n_settled;
+    hark_store_row *rows; /* in order of sequence */
+    size_t n_rows;
+} hark_store_claim;
+
+/* What another process did to this one's deliveries, in the ledger already. */
+typedef enum hark_news_kind {
+    HARK_NEWS_REDRIVEN = 1, /* as letter_redrive: now a row that is due at due_ns */
+    HARK_NEWS_DISCARDED = 2 /* the head of a parked lane */
+} hark_news_kind;
+
+typedef struct hark_store_news {
+    uint64_t id; /* grows, per consumer */
+    uint32_t share;
+    int64_t kind; /* hark_news_kind */
+    uint64_t sequence;
+    int64_t due_ns;
+    char *key; /* or NULL */
+} hark_store_news;
+
+/* Who has what of a consumer: asked now and then by each process that has the consumer open, and answered in one
+ * step. A process should have shares / members of them, rounded up. It is given free ones, and those of processes whose lease
+ * is over or that are known to be dead, up to that; of what it has beyond, it is told which to give up: those it
+ * releases when nothing of them runs and all is saved. With another generation than the present one, and with `leave`,
+ * it has none afterwards, whatever it had. */
+typedef struct hark_store_shares {
+    size_t size;
+    /* in */
+    uint64_t consumer, generation;
+    const hark_store_owned *release; /* given up */
+    size_t n_release;
+    int64_t leave;      /* not 0: the consumer is being closed here */
+    uint64_t news_done; /* news up to here are known */
+    /* out; give it to hark_store_shares_clear */
+    uint64_t ret_generation;
+    int64_t ret_paused;
+    hark_store_rerun ret_rerun;
+    uint64_t ret_gap_from, ret_gap_to; /* as in hark_store_consumer */
+    uint32_t ret_members;              /* processes that have it open, this one among them */
+    hark_store_owned *owned;           /* what it still has of before */
+    size_t n_owned;
+    uint32_t *give; /* of those, what others should have */
+    size_t n_give;
+    hark_store_claim *claimed;
+    size_t n_claimed;
+    hark_store_news *news; /* of `owned`, in order of id; what is claimed has them in its rows */
+    size_t n_news;
+} hark_store_shares;
+
+/* What `tail` saw. */
+typedef struct hark_store_tail {
+    size_t size;
+    uint64_t last; /* the log's end */
+    uint64_t epoch;
+    int64_t shares;              /* not 0: something that `shares` tells may have changed */
+    int64_t schedules;           /* likewise schedules_due */
+    uint64_t lost_from, lost_to; /* history that a server lost; sequences go on above. 0 = none */
+} hark_store_tail;
 
 /* ---- versions -------------------------------------------------------------------------------- */
 
@@ -411,7 +526,8 @@ typedef struct hark_store_ops {
      * policy is registered and `update` is not set. */
     hark_err (*consumer_open)(hark_store *s, hark_store_consumer *c, hark_errinfo *ei);
 
-    /* W: HARK_ENOTFOUND when consumer and generation are not there any more. */
+    /* W: HARK_ENOTFOUND when consumer and generation are not there any more; HARK_ESTALE when another
+     * process has had the share since. */
     hark_err (*consumer_save)(hark_store *s, const hark_store_save *save, hark_errinfo *ei);
 
     /* W, outside groups: housekeeping for about budget_ns; true when more is to do. May be NULL. */
@@ -448,21 +564,24 @@ typedef struct hark_store_ops {
      * duplicate). */
     hark_err (*schedule_add)(hark_store *s, hark_store_schedule *sch, uint64_t *ret_sequence,
                              bool *ret_duplicate, hark_errinfo *ei);
-    hark_err (*schedule_drop)(hark_store *s, uint64_t id, hark_errinfo *ei); /* W: HARK_ENOTFOUND */
+    /* W: HARK_ENOTFOUND; HARK_ELOCKED: on a shared store, a transaction of another process's may be about to drop it. */
+    hark_err (*schedule_drop)(hark_store *s, uint64_t id, hark_errinfo *ei);
     /* id 0: R: committed schedules with ids above `after` in order of ids. id != 0: W, inside a group
      * or between groups: this one, also when the group itself added it; no call of fn when it is not
      * there. `events` false: without them. */
     hark_err (*schedules)(hark_store *s, uint64_t id, uint64_t after, bool events,
                           hark_store_schedule_fn fn, void *ud, hark_errinfo *ei);
 
-    /* W: inserts or replaces by id. R: in order of started_ns. */
+    /* W: inserts or replaces by id; HARK_EEXIST: on a shared store, it is under way in another process. R: in order of
+     * started_ns. */
     hark_err (*replay_put)(hark_store *s, const hark_store_replay *r, hark_errinfo *ei);
     hark_err (*replays)(hark_store *s, hark_store_replay_fn fn, void *ud, hark_errinfo *ei);
 
     /* R: how many events a query asks for (limits and direction are ignored). */
     hark_err (*count)(hark_store *s, const hark_store_query *q, uint64_t *ret, hark_errinfo *ei);
 
-    /* W, in a group. NULL: retention is by the options of opening (HARK_ENOTSUP). */
+    /* W, in a group. NULL: retention is by the options of opening (HARK_ENOTSUP). HARK_ELOCKED: on a shared store, another
+     * process is at it. */
     hark_err (*trim)(hark_store *s, hark_store_trim *t, hark_errinfo *ei);
 
     /* Any thread: n free slots for one consumer's workers; NULL: none are kept (no crash guard).
@@ -478,9 +597,10 @@ typedef struct hark_store_ops {
     /* W: settles a delivery within a group: from its commit on, it counts as settled when the
      * consumer is loaded, whatever rows and floor say. A save that puts a row for it, collected
      * before the core knew, changes nothing of that; a later one tells the same, and drops it.
-     * HARK_ESTALE: consumer and generation are not there any more. NULL where tx_begin is. */
-    hark_err (*ack)(hark_store *s, uint64_t consumer, uint64_t generation, uint64_t sequence,
-                    hark_errinfo *ei);
+     * HARK_ESTALE: consumer and generation are not there any more, or the share is somebody else's
+     * (`of` is of no other use where stores are not shared). NULL where tx_begin is. */
+    hark_err (*ack)(hark_store *s, uint64_t consumer, uint64_t generation, hark_store_owned of,
+                    uint64_t sequence, hark_errinfo *ei);
 
     /* W, in a group: one transaction of the program's as a part of it. NULL: the store has none
      * (HARK_ENOTSUP). Between tx_begin and tx_end come tx_run, tx_native, append, ack, keep, kept,
@@ -510,7 +630,41 @@ typedef struct hark_store_ops {
     /* W, live-only stores: sends messages in this order, as many as it can in one round trip, and gives
      * each its verdict. It waits at most a few seconds; what could not be sent is not kept. */
     void (*send)(hark_store *s, hark_store_message *messages, size_t n);
+
+    /* Shared stores; NULL on others. `beat` and `shares` come from any thread, not inside groups and not two at a
+     * time; they wait at most a few seconds. HARK_ESTORE: nothing is known, ask again; until *ret_until the
+     * process has what it had.
+     * beat: this process lives. *ret_until (mono ns): when its lease is over, counted from before it was asked.
+     * *ret_ahead: the server's wall clock less this machine's, ns. After `close` it lives no longer. */
+    hark_err (*beat)(hark_store *s, int64_t *ret_until, int64_t *ret_ahead, hark_errinfo *ei);
+    /* HARK_ENOTFOUND: there is no such consumer any more. */
+    hark_err (*shares)(hark_store *s, hark_store_shares *x, hark_errinfo *ei);
+    /* A thread of its own: waits until the log has more than `after`, until there is something else to tell, until
+     * tail_wake (any thread), or until the time is over; all of these are HARK_OK. */
+    hark_err (*tail)(hark_store *s, uint64_t after, int64_t timeout_ns, hark_store_tail *ret,
+                     hark_errinfo *ei);
+    void (*tail_wake)(hark_store *s);
+    /* R: schedules that are due at the server's now + ahead_ns, the earliest first, without their events, at most `most`;
+     * *ret_next_ns: how long until the next one after those is due; -1 = there is none. */
+    hark_err (*schedules_due)(hark_store *s, int64_t ahead_ns, size_t most,
+                              hark_store_schedule_fn fn, void *ud, int64_t *ret_next_ns,
+                              hark_errinfo *ei);
 } hark_store_ops;
+
+/* The share that an event belongs to, of a consumer with n of them: by its key, which all processes and versions
+ * must agree on, or, when it has none, by its sequence. SipHash-2-4 (Aumasson, Bernstein, 2012) with a key of zeroes, modulo n.
+ * Ownership: none.
+ * Threads: any.
+ * Blocks: no.
+ * Errors: none. */
+HARK_API uint32_t hark_store_share_of(const char *key, uint64_t sequence, uint32_t n);
+
+/* Frees what `shares` returned and zeroes it.
+ * Ownership: takes the arrays.
+ * Threads: any.
+ * Blocks: no.
+ * Errors: none. */
+HARK_API void hark_store_shares_clear(hark_store_shares *x);
 
 /* Frees what consumer_open returned and zeroes it.
  * Ownership: takes the ret_ arrays.

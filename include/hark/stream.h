@@ -6,8 +6,11 @@
  * given what the feed still keeps, and before that what the log keeps. Of a feed of events the ids
  * are cursors, "<log>.<epoch>-<sequence>"; a client that comes back with Last-Event-ID (a header,
  * or `lastEventId` in the query) goes on behind it without loss or repeat. What the log no longer
- * has, or a cursor of another log or epoch, gives an event named "gap" whose data is
- * {"from":…,"to":…,"reason":"retention"} or {"reason":"other log"}.
+ * has (by retention, or since a server lost it), or a cursor of another log or epoch, gives an event
+ * named "gap" whose data is {"from":…,"to":…,"reason":"retention"} or {"reason":"other log"}. On a log
+ * that several processes append to, a client may come from one that is ahead of this one: what it has
+ * not seen follows when it is here, and only if the log, which is asked after 3 s, does not go so far,
+ * it is another one's.
  */
 #ifndef HARK_STREAM_H
 #define HARK_STREAM_H

@@ -90,6 +90,8 @@ typedef struct hk_sip {
 void hk_sip_init(hk_sip *s, const uint8_t key[16]);
 void hk_sip_add(hk_sip *s, const void *data, size_t len);
 void hk_sip_end(hk_sip *s, uint8_t ret[16]);
+/* Which of n parts a key belongs to, or, when it is NULL, a number: hark_store_share_of. */
+uint32_t hk_share_of(const char *key, uint64_t number, uint32_t n);
 /* Random bytes from the kernel. */
 void hk_random(void *ret, size_t len);
 

@@ -104,6 +104,21 @@ void hk_sip_end(hk_sip *s, uint8_t ret[16])
     memcpy(ret + 8, &b, 8);
 }
 
+uint32_t hk_share_of(const char *key, uint64_t number, uint32_t n)
+{
+    static const uint8_t zeroes[16] = {0};
+    uint8_t place[8], sum[16];
+    hk_sip s;
+    if (n <= 1)
+        return 0;
+    for (size_t i = 0; i < sizeof place; i++)
+        place[i] = (uint8_t)(number >> (8 * i));
+    hk_sip_init(&s, zeroes);
+    hk_sip_add(&s, key ? (const void *)key : place, key ? strlen(key) : sizeof place);
+    hk_sip_end(&s, sum);
+    return (uint32_t)(load(sum, 8) % n);
+}
+
 void hk_random(void *ret, size_t len)
 {
     unsigned char *p = ret;

@@ -1,5 +1,6 @@
 /* admin.c: what is done to a consumer from outside: listing, pause, reset. Each is a job of the
- * writer, and then, when the consumer is open here, a step of its core; both under `admin`. */
+ * writer, and then, when the consumer is open here, a step of its cores; both under `admin`. Other processes learn of it
+ * with their shares (party.c). */
 #include "bus/bus_i.h"
 
 #include <stdlib.h>
@@ -18,11 +19,11 @@ hark_err hk_may_operate(hark_bus *bus, const char *call, hark_errinfo *ei)
                : err;
 }
 
-hark_err hk_consumer_look(hark_bus *bus, const char *name, hark_store_consumer *ret,
+hark_err hk_consumer_look(hark_bus *bus, const char *name, uint32_t share, hark_store_consumer *ret,
                           hark_errinfo *ei)
 {
-    *ret = (hark_store_consumer){.size = sizeof *ret, .name = name, .find = 1};
-    hark_err err = hk_writer_run(bus, hk_consumer_open_job, ret, ei);
+    *ret = (hark_store_consumer){.size = sizeof *ret, .name = name, .find = 1, .share = share};
+    hark_err err = hk_writer_insist(bus, hk_consumer_open_job, ret, ei);
     if (err)
         hark_store_consumer_clear(ret);
     return err;
@@ -68,10 +69,10 @@ hark_err hark_consumers(hark_bus *bus, bool (*fn)(const hark_consumer_info *info
 {
     listing x = {.bus = bus, .fn = fn, .ud = ud};
     hark_err err = hk_may_operate(bus, "hark_consumers", ei);
-    if (err)
-        return err;
-    x.newest = hk_bus_visible(bus);
-    err = hk_store_enter(bus, ei);
+    if (!err)
+        err = hk_bus_newest(bus, &x.newest, ei);
+    if (!err)
+        err = hk_store_enter(bus, ei);
     if (err)
         return err;
     err = bus->ops->consumers(bus->store, list_one, &x, ei);
@@ -105,11 +106,11 @@ static hark_err set_paused(hark_bus *bus, const char *name, bool paused, const c
     if (err)
         return err;
     pthread_mutex_lock(&bus->admin);
-    err = hk_writer_run(bus, pause_job, &p, ei);
+    err = hk_writer_insist(bus, pause_job, &p, ei);
     hark_sub *s = err ? NULL : hk_consumer_find(bus, name);
     if (s) {
         pthread_mutex_lock(&s->consumer->lock);
-        hk_core_pause(s->consumer->core, paused);
+        hk_cores_pause(s->consumer->cores, paused);
         hk_consumer_unlock(s->consumer);
         hk_gate_open(&s->gate);
         hk_sub_release(s);
@@ -147,9 +148,10 @@ static hark_err reset_job(hark_bus *bus, void *ud, hark_errinfo *ei)
 {
     resetting *x = ud;
     hark_err err = find_job(bus, x, ei);
-    x->reset.consumer = x->state.ret_id;
+    hark_store_reset r = x->reset; /* which stays as it was asked for: the job may be run again */
+    r.consumer = x->state.ret_id;
     if (!err)
-        err = bus->ops->consumer_reset(bus->store, &x->reset, ei);
+        err = bus->ops->consumer_reset(bus->store, &r, ei);
     return err ? err : find_job(bus, x, ei);
 }
 
@@ -162,7 +164,8 @@ static uint64_t set_stale(hark_sub *s, bool stale)
         return 0;
     pthread_mutex_lock(&s->consumer->lock);
     s->consumer->stale = stale;
-    hk_core_facts_get(s->consumer->core, &facts);
+    if (hk_cores_count(s->consumer->cores) > 0)
+        hk_cores_facts_get(s->consumer->cores, &facts);
     hk_consumer_unlock(s->consumer);
     hk_gate_open(&s->gate);
     return facts.highest;
@@ -173,7 +176,7 @@ static hark_err run_reset(hark_bus *bus, resetting *x, hark_errinfo *ei)
     pthread_mutex_lock(&bus->admin);
     hark_sub *s = hk_consumer_find(bus, x->name);
     x->reset.reached = set_stale(s, true);
-    hark_err err = hk_writer_run(bus, reset_job, x, ei);
+    hark_err err = hk_writer_insist(bus, reset_job, x, ei);
     if (s && !err)
         err = hk_consumer_renew(s, &x->state);
     else
@@ -214,6 +217,36 @@ static hark_err check(const hark_reset_opts *given, hark_reset_opts *o,
     return err;
 }
 
+typedef struct whole {
+    const char *name;
+    uint64_t highest;
+} whole;
+
+static bool take_whole(void *ud, const hark_store_consumer_row *row)
+{
+    whole *x = ud;
+    if (strcmp(row->name, x->name) != 0)
+        return true;
+    x->highest = row->highest;
+    return false;
+}
+
+/* Of a shared store one share was loaded; how far the consumer has come as a whole the list tells. */
+static hark_err look_at_whole(hark_bus *bus, const char *name, hark_store_consumer *state,
+                              hark_errinfo *ei)
+{
+    whole x = {.name = name};
+    if (!bus->info.shared)
+        return HARK_OK;
+    hark_err err = hk_store_enter(bus, ei);
+    if (err)
+        return err;
+    err = bus->ops->consumers(bus->store, take_whole, &x, ei);
+    hk_store_leave(bus);
+    state->ret_highest = x.highest > state->ret_highest ? x.highest : state->ret_highest;
+    return err;
+}
+
 /* What a reset to `from` means for a consumer in this state. */
 static hark_err tell(hark_bus *bus, const hark_store_consumer *state, uint64_t from,
                      hark_reset_result *ret, hark_errinfo *ei)
@@ -229,28 +262,43 @@ static hark_err tell(hark_bus *bus, const hark_store_consumer *state, uint64_t f
     return err;
 }
 
+/* The first event that was recorded then or later; *ret is left alone when there is none up to `last`. */
+static hark_err first_at(hark_bus *bus, int64_t from_ns, uint64_t last, uint64_t *ret,
+                         hark_errinfo *ei)
+{
+    hark_event *e = NULL;
+    hark_store_query q = {.size = sizeof q, .from_ns = from_ns, .before = last + 1, .limit = 1};
+    hark_store_page page = {.events = &e};
+    while (q.after < last) {
+        hark_err err = hk_bus_read(bus, &q, &page, ei);
+        if (err)
+            return err;
+        if (page.n > 0)
+            *ret = hark_event_sequence(e);
+        if (page.n > 0 || page.end || page.covered <= q.after)
+            break;
+        q.after = page.covered;
+    }
+    hk_page_drop(&page);
+    return HARK_OK;
+}
+
 /* Where a reset would start, without doing it. */
 static hark_err foresee(hark_bus *bus, const hark_reset_opts *o, uint64_t *ret, hark_errinfo *ei)
 {
     hark_bus_info info = {.size = sizeof info};
-    hark_event *e = NULL;
-    const hark_store_query q = {.size = sizeof q, .from_ns = o->start_time_ns, .limit = 1};
-    hark_store_page page = {.events = &e};
+    uint64_t newest = 0;
     hark_err err = hark_bus_info_get(bus, &info);
+    if (!err)
+        err = hk_bus_newest(bus, &newest, ei);
     if (err)
         return err;
-    *ret = info.last_sequence + 1;
+    *ret = newest + 1;
     if (o->start == HARK_START_FIRST && info.first_sequence)
         *ret = info.first_sequence;
     if (o->start == HARK_START_SEQUENCE)
         *ret = o->start_sequence ? o->start_sequence : 1;
-    if (o->start == HARK_START_TIME) {
-        err = hk_bus_read(bus, &q, &page, ei);
-        if (!err && page.n > 0)
-            *ret = hark_event_sequence(e);
-        hark_event_unref(err ? NULL : e);
-    }
-    return err;
+    return o->start == HARK_START_TIME ? first_at(bus, o->start_time_ns, newest, ret, ei) : err;
 }
 
 static hark_err try_reset(hark_bus *bus, const char *name, const hark_reset_opts *o,
@@ -258,9 +306,10 @@ static hark_err try_reset(hark_bus *bus, const char *name, const hark_reset_opts
 {
     hark_store_consumer state;
     uint64_t from;
-    hark_err err = hk_consumer_look(bus, name, &state, ei);
+    hark_err err = hk_consumer_look(bus, name, 0, &state, ei);
     if (err)
         return err;
+    err = look_at_whole(bus, name, &state, ei);
     hark_sub *s = hk_consumer_find(bus, name);
     if (s) { /* what it has been handed since it was saved */
         hk_core_facts facts;
@@ -268,7 +317,8 @@ static hark_err try_reset(hark_bus *bus, const char *name, const hark_reset_opts
         state.ret_highest = facts.highest > state.ret_highest ? facts.highest : state.ret_highest;
         hk_sub_release(s);
     }
-    err = foresee(bus, o, &from, ei);
+    if (!err)
+        err = foresee(bus, o, &from, ei);
     if (!err)
         err = tell(bus, &state, from, ret, ei);
     hark_store_consumer_clear(&state);
@@ -286,6 +336,10 @@ hark_err hark_consumer_reset(hark_bus *bus, const char *name, const hark_reset_o
         return err;
     uint64_t newest = hk_bus_visible(bus);
     if (o.start == HARK_START_SEQUENCE && o.start_sequence > newest + 1)
+        err = hk_bus_newest(bus, &newest, ei);
+    if (err)
+        return err;
+    if (o.start == HARK_START_SEQUENCE && o.start_sequence > newest + 1)
         return hk_fail(
             ei, HARK_EINVAL,
             "hark_reset_opts.start_sequence is %llu, but the log ends at %llu; what comes "
@@ -301,6 +355,8 @@ hark_err hark_consumer_reset(hark_bus *bus, const char *name, const hark_reset_o
                              .rerun = {.rate = o.rate}}};
     hk_uuid7(hk_wall_ns(), x.reset.rerun.id);
     err = run_reset(bus, &x, ei);
+    if (bus->info.shared) /* what was loaded is one share's */
+        x.state.ret_highest = x.state.ret_rerun.upto;
     if (!err)
         err = tell(bus, &x.state, x.state.ret_floor + 1, ret, ei);
     if (!err && ret)

@@ -1,10 +1,12 @@
 /* bus.c: the life of a bus: open, references, drain, end. */
-#include "bus/bus_i.h"
+#include "bus/party_i.h"
 #include "bus/versions_i.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+enum { LEASE_MS = 10000, LEASE_LEAST_MS = 500 };
 
 static size_t power_of_two(size_t n)
 {
@@ -36,6 +38,9 @@ static hark_err take_opts(const hark_bus_opts *opts, hark_bus_opts *o, hark_erri
     if (o->group_events > (size_t)1 << 20)
         return hk_fail(ei, HARK_EINVAL, "hark_bus_opts.group_events is %zu; at most 2^20",
                        o->group_events);
+    if (o->lease_ms && o->lease_ms < LEASE_LEAST_MS)
+        return hk_fail(ei, HARK_EINVAL, "hark_bus_opts.lease_ms is %lld; at least %d, 0 = %d",
+                       (long long)o->lease_ms, LEASE_LEAST_MS, LEASE_MS);
     o->source = o->source ? o->source : "/hark";
     o->queue_events = or_default(o->queue_events, 65536);
     o->queue_bytes = or_default(o->queue_bytes, (size_t)64 << 20);
@@ -44,6 +49,7 @@ static hark_err take_opts(const hark_bus_opts *opts, hark_bus_opts *o, hark_erri
     o->tail_events = power_of_two(or_default(o->tail_events, 8192));
     o->tail_bytes = or_default(o->tail_bytes, (size_t)64 << 20);
     o->drain_ms = o->drain_ms ? o->drain_ms : 5000;
+    o->lease_ms = o->lease_ms ? o->lease_ms : LEASE_MS;
     return hk_attr_check("source", o->source, strlen(o->source), HARK_ATTR_MAX, ei);
 }
 
@@ -62,12 +68,24 @@ static void lost(void *ud, const char *type, uint64_t from, uint64_t to, hark_ga
     hk_lost_tell(bus, type, from, to, cause);
 }
 
+/* The party first: the writer asks it for the server's clock. */
+static hark_err start_threads(hark_bus *bus, hark_errinfo *ei)
+{
+    hark_err err = hk_party_start(bus, ei);
+    if (!err)
+        err = hk_writer_start(bus);
+    if (err)
+        hk_party_stop(bus);
+    return err;
+}
+
 static hark_err open_store(hark_bus *bus, const char *rest, hark_errinfo *ei)
 {
     const hark_store_opts o = {.size = sizeof o,
                                .retain_events = bus->opts.tail_events,
                                .retain_bytes = bus->opts.tail_bytes,
-                               .existing = bus->opts.flags & HARK_OPEN_EXISTING};
+                               .existing = bus->opts.flags & HARK_OPEN_EXISTING,
+                               .lease_ms = bus->opts.lease_ms};
     const hark_store_host host = {
         .size = sizeof host, .ud = bus, .committed = committed, .lost = lost};
     hark_err err = bus->ops->open(rest, &o, &host, &bus->store, ei);
@@ -78,6 +96,7 @@ static hark_err open_store(hark_bus *bus, const char *rest, hark_errinfo *ei)
     bus->opened_mono = hk_mono_ns();
     bus->ops->info(bus->store, &bus->info);
     hk_mark_set(&bus->durability, (uint64_t)bus->info.durability);
+    hk_mark_set(&bus->epoch, bus->info.epoch);
     if (bus->info.durability < bus->opts.min_durability)
         return hk_fail(ei, HARK_EDURABILITY, "the store gives class %s, not the %s asked for",
                        hark_durability_name((hark_durability)bus->info.durability),
@@ -91,7 +110,7 @@ static hark_err open_store(hark_bus *bus, const char *rest, hark_errinfo *ei)
     if (err)
         return err;
     hk_tail_start(&bus->tail, bus->info.last_sequence);
-    return hk_writer_start(bus);
+    return start_threads(bus, ei);
 }
 
 static void bus_free(hark_bus *bus)
@@ -104,6 +123,7 @@ static void bus_free(hark_bus *bus)
     hk_retains_free(bus);
     hk_given_up_free(bus);
     hk_upcast_free(bus);
+    hk_party_free(bus);
     hk_figures_free(bus);
     hk_tail_free(&bus->tail);
     free(bus->writer.fresh);
@@ -270,7 +290,7 @@ static void name_running(hark_bus *bus, hk_buf *text)
             continue;
         pthread_mutex_lock(&c->lock);
         uint64_t seq;
-        for (size_t i = 0; (seq = hk_core_running(c->core, i)) != 0; i++)
+        for (size_t i = 0; (seq = hk_cores_running(c->cores, i)) != 0; i++)
             hk_buf_addf(text, "%sconsumer %s: sequence %llu", text->len ? "; " : "", s->name,
                         (unsigned long long)seq);
         pthread_mutex_unlock(&c->lock);
@@ -299,6 +319,16 @@ static hark_err wait_for_handlers(hark_bus *bus, int64_t timeout_ms, hark_errinf
     }
     pthread_mutex_unlock(&bus->lock);
     return err;
+}
+
+/* What still runs when time is up counts neither way, also where it is on record before it runs. */
+static void forsake(hark_bus *bus)
+{
+    pthread_mutex_lock(&bus->lock);
+    for (hark_sub *s = bus->subs; s; s = s->next)
+        if (s->consumer && hk_mark_get(&s->closed) != HK_SUB_OPENING)
+            hk_consumer_forsake(s->consumer);
+    pthread_mutex_unlock(&bus->lock);
 }
 
 /* Ends every subscription. A hold each, since closing takes it off the list. */
@@ -373,12 +403,15 @@ hark_err hark_drain(hark_bus *bus, int64_t timeout_ms, hark_errinfo *ei)
     close_subs(bus);
     hk_replays_stop(bus);
     hark_err err = wait_for_handlers(bus, timeout_ms, ei);
+    if (err)
+        forsake(bus);
     hk_writer_stop(bus); /* sets the gate to CLOSED after its last commit */
     if (!err && bus->writer.unsaved)
         err = hk_fail(ei, HARK_ESTORE,
                       "the state of %zu consumers could not be committed: what they settled last "
                       "comes again",
                       bus->writer.unsaved);
+    hk_party_stop(bus);
     close_store(bus);
     pthread_mutex_lock(&bus->lock);
     pthread_cond_broadcast(&bus->changed);
@@ -390,8 +423,12 @@ hark_err hark_drain(hark_bus *bus, int64_t timeout_ms, hark_errinfo *ei)
 
 static void log_id_hex(const hark_bus *bus, char ret[33])
 {
-    for (size_t i = 0; i < 16; i++)
-        (void)snprintf(ret + 2 * i, 3, "%02x", bus->info.log_id[i]);
+    static const char digits[] = "0123456789abcdef";
+    for (size_t i = 0; i < 16; i++) {
+        ret[2 * i] = digits[bus->info.log_id[i] >> 4];
+        ret[2 * i + 1] = digits[bus->info.log_id[i] & 15];
+    }
+    ret[32] = '\0';
 }
 
 hark_err hark_bus_info_get(hark_bus *bus, hark_bus_info *ret)
@@ -403,6 +440,9 @@ hark_err hark_bus_info_get(hark_bus *bus, hark_bus_info *ret)
     if (bus->store_open)
         bus->ops->info(bus->store, &now);
     pthread_rwlock_unlock(&bus->store_lock);
+    uint64_t shown = hk_mark_get(&bus->tail.visible); /* by a page that the store has read since */
+    if (bus->info.shared && shown > now.last_sequence)
+        now.last_sequence = shown;
     *ret = (hark_bus_info){.size = sizeof *ret,
                            .epoch = now.epoch,
                            .format = now.format,
@@ -410,7 +450,8 @@ hark_err hark_bus_info_get(hark_bus *bus, hark_bus_info *ret)
                            .last_sequence = now.last_sequence,
                            .durability = now.durability,
                            .read_only = (int64_t)hk_mark_get(&bus->read_only),
-                           .transactions = bus->ops->tx_begin != NULL};
+                           .transactions = bus->ops->tx_begin != NULL,
+                           .shared = bus->info.shared};
     log_id_hex(bus, ret->log_id);
     (void)snprintf(ret->store, sizeof ret->store, "%s", bus->ops->scheme);
     return HARK_OK;
@@ -420,8 +461,8 @@ void hark_cursor_format(hark_bus *bus, uint64_t seq, char buf[HARK_CURSOR_TEXT])
 {
     char id[33];
     log_id_hex(bus, id);
-    (void)snprintf(buf, HARK_CURSOR_TEXT, "%.8s.%llu-%llu", id, (unsigned long long)bus->info.epoch,
-                   (unsigned long long)seq);
+    (void)snprintf(buf, HARK_CURSOR_TEXT, "%.8s.%llu-%llu", id,
+                   (unsigned long long)hk_mark_get(&bus->epoch), (unsigned long long)seq);
 }
 
 hark_err hark_cursor_parse(hark_bus *bus, const char *text, uint64_t *ret_seq, hark_errinfo *ei)
@@ -438,12 +479,12 @@ hark_err hark_cursor_parse(hark_bus *bus, const char *text, uint64_t *ret_seq, h
             "'%.80s' is not a cursor; one looks like 3f2a9c01.1-42 (log, epoch, sequence)", text);
     char id[33];
     log_id_hex(bus, id);
-    if (memcmp(text, id, 8) != 0 || epoch != bus->info.epoch)
+    if (memcmp(text, id, 8) != 0 || epoch != hk_mark_get(&bus->epoch))
         return hk_fail(
             ei, HARK_EGAP,
             "cursor %.80s belongs to another log or epoch than %.8s.%llu; start from the "
             "beginning or from now",
-            text, id, (unsigned long long)bus->info.epoch);
+            text, id, (unsigned long long)hk_mark_get(&bus->epoch));
     *ret_seq = seq;
     return HARK_OK;
 }

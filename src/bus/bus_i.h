@@ -1,13 +1,15 @@
 /* bus_i.h: the inside of a bus, a room at a time: bus.c (life), publish.c, insist.c (publishing with
  * retries), schedule.c, writer.c, group.c, dispatch.c, live.c, consumer.c, sub.c, delivery.c, read.c,
  * lost.c, send.c (stores without a log), watch.c (timeouts), letters.c (dead letters), admin.c
- * (pause, reset), replay.c, retain.c, why.c, stats.c, settled.c, tx.c, tx_schedule.c, guard.c
+ * (pause, reset), replay.c, retain.c, sweep.c, why.c, stats.c, settled.c, tx.c, tx_schedule.c, guard.c
  * (in-flight slots and crashes). Who owns what, and the order of locks, is in docs/locking.md. */
 #ifndef HK_BUS_I_H
 #define HK_BUS_I_H
 
 #include "base/base.h"
 #include "bus/bus.h"
+#include "bus/figures_i.h"
+#include "bus/member_i.h"
 #include "bus/settled_i.h"
 #include "bus/writer_i.h"
 #include "delivery/delivery.h"
@@ -18,39 +20,10 @@
 #include <hark/supervise.h>
 #include <hark/tx.h>
 
-/* ---- figures: stats.c ------------------------------------------------------------------------- */
-
-enum { HK_TYPES_MAX = 4096, HK_TYPE_BUCKETS = 1024 };
-
-/* Of one type. Linked once, freed with the bus; written by dispatch. */
-typedef struct hk_type_figures {
-    struct hk_type_figures *next;  /* set before it is linked */
-    struct hk_type_figures *chain; /* dispatch's: same bucket */
-    hk_count count, bytes, first_ns, last_ns;
-    hk_rate rate;
-    char type[];
-} hk_type_figures;
-
-/* What the bus as a whole published, and at what rate, is the sum over its types. */
-typedef struct hk_figures {
-    hk_mark types; /* the list's head, a pointer; newest first */
-    /* dispatch's */
-    hk_type_figures *buckets[HK_TYPE_BUCKETS];
-    hk_type_figures *other; /* of the types beyond the first HK_TYPES_MAX; NULL = none yet */
-    size_t n_types;
-    /* the writer's */
-    hk_count duplicates, commits, failed_commits;
-    hk_hist commit;
-} hk_figures;
-
-/* Of one consumer; written under its lock. */
-typedef struct hk_consumer_figures {
-    hk_hist wait, handler;
-    hk_rate rate;
-} hk_consumer_figures;
-
 typedef struct hk_replays hk_replays;   /* replay.c: those that run here */
 typedef struct hk_retains hk_retains;   /* retain.c: the rules */
+typedef struct hk_party hk_party;       /* party.c; NULL = not a shared store */
+typedef struct hk_tailer hk_tailer;     /* tailer.c; likewise */
 typedef struct hk_given_up hk_given_up; /* insist.c: announcements that wait for the store */
 
 /* ---- dispatch -------------------------------------------------------------------------------- */
@@ -73,6 +46,7 @@ typedef struct hk_dispatch {
     hark_sub **touched; /* to be woken at the end of the batch */
     size_t n_touched, cap_touched;
     uint64_t round;
+    hk_mark unswept; /* 1 = events were shown since the writer cleared it, see sweep.c */
 } hk_dispatch;
 
 /* ---- subscriptions --------------------------------------------------------------------------- */
@@ -115,9 +89,10 @@ typedef struct hk_live {
     hk_count passed;                     /* the readers': versions that do not fit */
     hk_mark warned[HK_LIVE_WARNED / 64]; /* bits: types for which that was told, by their hash */
     hk_mark mode;
-    hk_mark full;              /* 1 = counted in the bus's full_subs */
-    hk_mark waits;             /* 1 = counted in the bus's wait_subs */
-    pthread_mutex_t pull_lock; /* pull style: one reader at a time */
+    hk_mark lost_from, lost_to; /* the dispatcher's to set: history that a server lost; 0 = none */
+    hk_mark full;               /* 1 = counted in the bus's full_subs */
+    hk_mark waits;              /* 1 = counted in the bus's wait_subs */
+    pthread_mutex_t pull_lock;  /* pull style: one reader at a time */
     /* the reader's */
     _Alignas(HK_CACHELINE) hk_mark pos; /* all up to here was delivered or passed over */
     unsigned spin;                      /* how long to watch the gate before sleeping */
@@ -144,8 +119,10 @@ typedef struct hk_consumer {
     hk_work work; /* first: in the writer's inbox while `queued` */
     hark_sub *sub;
     pthread_mutex_t lock; /* everything below */
-    hk_core *core;
+    hk_cores *cores;
     uint64_t id, generation;
+    uint32_t shares;    /* it has in all processes; 1 on stores that are not shared */
+    uint64_t news_done; /* shared stores: what others did up to here is known */
     size_t workers, in_flight;
     uint64_t gap_from, gap_to;   /* to be handed out; 0 = none */
     uint64_t told_from, told_to; /* the stretch noted last, whoever found it */
@@ -154,7 +131,10 @@ typedef struct hk_consumer {
     bool collected; /* a save of it is under way */
     /* more than acks of what has no row: somebody may go on when it is committed */
     bool save_wakes;
-    hark_err save_err; /* of the group under way; the writer's, as the next three */
+    /* the writer's, as the next four: the save under way, one for each share that has something */
+    hark_store_save *saves;
+    size_t n_saves;
+    hark_err save_err; /* of those that the store refused at once */
     hark_delivery *committed, *committed_last;
     struct hk_consumer *next_committed;
     size_t unsaved, saving; /* settled since the last commit; of these in the save under way */
@@ -172,6 +152,7 @@ typedef struct hk_consumer {
     hark_err read_err; /* of the last read; HARK_OK when it went well */
     uint64_t watched;  /* watch.c's round; under the bus's lock */
     hk_consumer_figures figures;
+    hk_member member;
 } hk_consumer;
 
 /* Values of hark_sub.closed beside 0 and 1: on the list for its name only, not yet complete. */
@@ -212,6 +193,7 @@ struct hark_delivery {
     uint64_t gap_from, gap_to;
     hark_gap_cause gap_cause; /* HARK_GAP_NONE = the log's */
     hk_lease lease;           /* consumers */
+    hark_store_owned of;      /* by which right its transaction acks it; set when it is sealed */
     hark_store_slot *slot;    /* what it has of the crash guard; NULL = nothing */
     uint64_t generation;
     uint64_t ordinal;    /* of the next derived id */
@@ -237,6 +219,7 @@ struct hark_bus {
     hark_store *store;
     hark_store_info info; /* what never changes of it */
     hk_mark durability;   /* of receipts; a server may be set to another class, or be another one */
+    hk_mark epoch;        /* of cursors; it grows when a server has lost history */
     pthread_rwlock_t store_lock;      /* readers of the store against its end */
     bool store_open;                  /* under store_lock */
     hark_store_info last;             /* likewise: of a store that was closed */
@@ -250,6 +233,8 @@ struct hark_bus {
     hk_replays *replays; /* NULL until the first one */
     hk_retains *retains; /* likewise */
     hk_given_up *given_up;
+    hk_party *party;
+    hk_tailer *tailer;
     hk_mark versions;      /* a pointer, set under `lock`: what upcast.c knows; 0 = nothing */
     pthread_mutex_t admin; /* opens, redrives, resets: the store's part and the core's as one */
     hk_settled settled;
@@ -302,6 +287,10 @@ static inline bool hk_bus_rest(hark_bus *bus, int64_t until)
     }
 }
 
+/* party.c: this process's clocks; and those that a bus goes by, on a shared store with the server's wall clock. */
+hk_now hk_now_get(void);
+hk_now hk_bus_now(const hark_bus *bus);
+
 /* publish.c */
 enum { HK_PUB_INSIDE = 1, HK_PUB_FIRST_STANDS = 2, HK_PUB_PAST_ALL = 4 /* no bound stops it */ };
 /* May this caller publish now? may_wait: for subscribers that make publishers wait. */
@@ -338,9 +327,10 @@ void hk_writer_push(hark_bus *bus, hk_work *work);
 /* Commits on the caller's own thread if nobody writes and nothing is queued: no hand-over to the
  * writer and back. False, and nothing done, when somebody else is at it. */
 bool hk_writer_lead(hark_bus *bus, hk_work *work);
-/* Runs a job on the writer and waits. */
-hark_err hk_writer_run(hark_bus *bus, hark_err (*run)(hark_bus *, void *, hark_errinfo *), void *ud,
-                       hark_errinfo *ei);
+/* Runs a job on the writer and waits. On a shared store it may run several times: until no other process comes before its commit.
+ * HARK_EAGAIN: some did, for seconds. */
+hark_err hk_writer_insist(hark_bus *bus, hark_err (*run)(hark_bus *, void *, hark_errinfo *),
+                          void *ud, hark_errinfo *ei);
 hk_work *hk_list_shift(hk_list *l);
 void hk_list_append(hk_list *l, hk_work *work);
 
@@ -369,7 +359,9 @@ void hk_live_free(hark_sub *s);
 void hk_live_push(hark_sub *s, hark_event *e); /* the dispatcher's; takes over a reference */
 hark_err hk_live_start(hark_sub *s);
 void hk_live_fall_behind(hark_sub *s); /* the dispatcher's: it must read on from the log */
-void hk_live_ring(hark_sub *s);        /* the dispatcher's, after pushing */
+/* The dispatcher's, before it falls behind: the reader is not to look for these in the log. */
+void hk_live_lost(hark_sub *s, uint64_t from, uint64_t to);
+void hk_live_ring(hark_sub *s); /* the dispatcher's, after pushing */
 void hk_live_closed(hark_sub *s);
 hark_err hk_live_next(hark_sub *s, int64_t timeout_ns, hark_delivery **ret);
 
@@ -392,64 +384,6 @@ void hk_send(hark_bus *bus); /* the writer's: takes the place of hk_group */
 /* HARK_ENOTSUP, with the stores that have it. `what`: a call, or what was asked for. */
 hark_err hk_no_log(const hark_bus *bus, const char *what, hark_errinfo *ei);
 
-/* consumer.c: a consumer's state: opening, saving, renewing. */
-/* Under the lock: commits fail, and so much is settled that a crash would undo that it starts nothing
- * further. */
-bool hk_consumer_ahead(const hk_consumer *c);
-/* A job of the writer: opens, or finds, the consumer that `ud`, a hark_store_consumer, tells of. */
-hark_err hk_consumer_open_job(hark_bus *bus, void *ud, hark_errinfo *ei);
-/* Under `admin`, until the subscription is active. */
-hark_err hk_consumer_open(hark_sub *s, const hark_sub_opts *o, hark_errinfo *ei);
-void hk_consumer_free(hark_sub *s);
-void hk_consumer_closed(hark_sub *s);
-hk_dirt hk_consumer_dirt(hk_consumer *c);
-void hk_consumer_facts(hark_sub *s, hk_core_facts *ret); /* its keys are not to be looked at */
-/* The writer's. HARK_ESTALE: it is being reset, there is nothing to save. */
-hark_err hk_consumer_collect(hk_consumer *c, hark_store_save *save);
-/* The writer's. HARK_OK: committed. HARK_ENOTFOUND: reset or removed meanwhile. Else: not stored. */
-void hk_consumer_saved(hk_consumer *c, hark_err err);
-/* The open consumer of this name or id: its subscription with a hold (give it back with
- * hk_sub_release); NULL when none is open here. */
-hark_sub *hk_consumer_find(hark_bus *bus, const char *name);
-hark_sub *hk_consumer_find_id(hark_bus *bus, uint64_t id);
-/* Unlocks after a step of the core; saves, starts threads, ends, as that calls for. */
-void hk_consumer_unlock(hk_consumer *c);
-/* Takes over the state after a reset; blocks while a save is under way. */
-hark_err hk_consumer_renew(hark_sub *s, const hark_store_consumer *state);
-/* Under the lock: a gap, to be handed out unless it was already. */
-void hk_consumer_note_gap(hk_consumer *c, uint64_t from, uint64_t to);
-/* A gap that retention made. */
-void hk_consumer_gap(hark_sub *s, uint64_t from, uint64_t to);
-/* The store is about to be closed: what still runs is abandoned and leaves no trace in its slots. */
-void hk_consumer_abandon(hk_consumer *c);
-
-/* settle.c: how attempts end. */
-void hk_consumer_give_slot(hk_consumer *c, hark_delivery *d); /* under the lock */
-void hk_consumer_timeouts(hk_consumer *c); /* under the lock: fails what has run out of time */
-
-/* consume.c: reading, handing out; the workers. */
-hk_now hk_now_get(void);
-hark_err hk_consumer_start(hark_sub *s);
-hark_err hk_consumer_thread(hark_sub *s); /* one more; it has been counted */
-hark_err hk_consumer_next(hark_sub *s, int64_t timeout_ns, hark_delivery **ret);
-/* Of a delivery that is settled already: only gives back what it holds. */
-hark_err hk_consumer_settle(hark_delivery *d, hark_verdict verdict);
-/* A transaction that acks it: it does not time out until the end is told. `committed`: it is
- * settled. */
-hark_err hk_consumer_seal(hark_delivery *d, hark_errinfo *ei);
-void hk_consumer_unseal(hark_delivery *d, bool committed);
-/* The writer's. Its transaction without waiting is committed: it is handed over, and at the end of
- * the group hk_consumers_committed unseals them, those of a consumer under one lock with one wake-up, tells
- * the program, and gives them back. */
-void hk_consumer_committed(hark_delivery *d, hark_tx *tx);
-void hk_consumers_committed(hark_bus *bus);
-hark_err hk_consumer_extend(hark_delivery *d, int64_t ms);
-void hk_consumer_gap_done(hark_delivery *d);
-/* Under the lock: the core has changed, handlers of the old one may run on for ever. */
-void hk_consumer_outlived(hk_consumer *c);
-/* Fails what has run out of time; when to look again (mono; -1 = nothing to watch). */
-int64_t hk_consumer_expire(hark_sub *s);
-
 /* watch.c: one thread a bus that fails attempts which have run out of time; started when needed. */
 hark_err hk_watch_start(hark_bus *bus);
 void hk_watch_poke(hark_bus *bus); /* something may run out earlier */
@@ -470,8 +404,8 @@ void hk_obituary_publish(hark_bus *bus, const hk_obituary *o);
 
 /* admin.c */
 /* Loads the registered state of a consumer, in a group of its own (give it to
- * hark_store_consumer_clear). */
-hark_err hk_consumer_look(hark_bus *bus, const char *name, hark_store_consumer *ret,
+ * hark_store_consumer_clear). On shared stores floor, highest, settled set and rows are those of one share. */
+hark_err hk_consumer_look(hark_bus *bus, const char *name, uint32_t share, hark_store_consumer *ret,
                           hark_errinfo *ei);
 /* A reset that is no replay. */
 hark_err hk_consumer_skip_to(hark_bus *bus, const char *name, uint64_t seq, hark_errinfo *ei);
@@ -481,6 +415,8 @@ hark_err hk_may_operate(hark_bus *bus, const char *call, hark_errinfo *ei);
 /* schedule.c */
 hark_err hk_schedules_open(hark_bus *bus, hark_errinfo *ei); /* takes over what is stored */
 void hk_schedules_close(hark_bus *bus);
+/* Other processes may have made some: they are looked for soon. Any thread. */
+void hk_schedules_hint(hark_bus *bus);
 /* The writer's: puts what is due into the backlog; how long until the next, ns; -1 = none. */
 int64_t hk_schedules_due(hark_bus *bus);
 /* The writer's: the group of a schedule's request failed, it is due again. */
@@ -500,37 +436,22 @@ void hk_replays_free(hark_bus *bus);
 /* The lowest sequence that a running replay has yet to read; 0 = none runs. */
 uint64_t hk_replays_hold(hark_bus *bus);
 
+/* sweep.c */
+/* Dispatch's, when it is through with a batch: who was not woken by it has to look, too. */
+void hk_sweep_begin(hark_bus *bus);
+static inline void hk_sweep_note(hark_bus *bus)
+{
+    if (HK_UNLIKELY(!hk_mark_get(&bus->dispatch.unswept)))
+        hk_sweep_begin(bus);
+}
+/* The writer's, with the role: wakes whom it is due to wake; how long until then, ns; -1 = nobody is to be. */
+int64_t hk_sweep_turn(hark_bus *bus);
+
 /* retain.c: the writer's, with the role, outside groups: a slice of what the rules ask for; true when
  * more is to do now. */
 bool hk_retain_turn(hark_bus *bus);
 bool hk_retains_any(hark_bus *bus); /* there are rules */
 void hk_retains_free(hark_bus *bus);
-
-/* stats.c */
-void hk_figures_free(hark_bus *bus);
-/* Dispatch's. `type` NULL: of those that have no figures of their own; NULL without memory. */
-hk_type_figures *hk_figures_type(hark_bus *bus, const char *type, size_t len);
-/* Dispatch's, for each event, on the hot path: plain stores and no clock. The event is stamped. `t`
- * NULL: of an unknown type. */
-static inline void hk_figures_shown(hark_bus *bus, hk_type_figures *t, const hark_event *e)
-{
-    if (HK_UNLIKELY(!t) && !(t = hk_figures_type(bus, NULL, 0)))
-        return;
-    int64_t at = hk_event_made_ns(e);
-    size_t bytes;
-    (void)hark_event_data(e, &bytes);
-    if (HK_UNLIKELY(!hk_count_get(&t->count)))
-        hk_count_set(&t->first_ns, (uint64_t)at);
-    hk_count_set(&t->last_ns, (uint64_t)at);
-    hk_count_bump(&t->bytes, bytes);
-    hk_rate_add(&t->rate, at, 1);
-    hk_count_bump(&t->count, 1);
-}
-/* The writer's: an event was made then and is committed now, wall clock. */
-void hk_figures_committed(hark_bus *bus, int64_t made_ns, int64_t now_wall);
-/* Under the consumer's lock. */
-void hk_figures_started(hk_consumer *c, const hark_delivery *d, hk_now now);
-void hk_figures_settled(hk_consumer *c, const hark_delivery *d, hk_now now);
 
 /* guard.c: what a worker has in hand. hk_guard_thread: this thread gets a stack for the fault
  * handler, if one is installed; hk_guard_thread_end gives it back. */
@@ -565,6 +486,8 @@ void hk_delivery_clear(hark_delivery *d); /* drops what it holds, not the block 
 
 /* read.c */
 uint64_t hk_bus_visible(hark_bus *bus);
+/* The log's end. On a shared store that is farther on than what is shown here, perhaps, and the store is asked: it blocks. */
+hark_err hk_bus_newest(hark_bus *bus, uint64_t *ret, hark_errinfo *ei);
 /* A page from memory if all of it is there, else from the store. */
 hark_err hk_bus_read(hark_bus *bus, const hark_store_query *q, hark_store_page *ret,
                      hark_errinfo *ei);
@@ -577,5 +500,7 @@ hark_err hk_bus_first(hark_bus *bus, const char *pattern, uint64_t after, hark_e
                       hark_errinfo *ei);
 /* How many events a query finds. */
 hark_err hk_bus_count(hark_bus *bus, const hark_store_query *q, uint64_t *ret, hark_errinfo *ei);
+
+#include "bus/consumer_i.h"
 
 #endif

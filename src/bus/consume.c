@@ -1,19 +1,21 @@
-/* consume.c: the deliveries of a durable consumer: reading the log for the core, handing out what
- * it starts, settling, timeouts, and the threads that run handlers. Handlers, reading and the store
- * are outside of the consumer's lock. A reset may put another core in its place while the lock is
- * given up: `generation` tells. */
-#include "bus/bus_i.h"
+/* consume.c: the deliveries of a durable consumer: reading the log for its cores, handing out what
+ * they start, settling, timeouts, and the threads that run handlers. Handlers, reading and the store
+ * are outside of the consumer's lock. A reset may put other cores in their place while the lock is
+ * given up: `generation` tells. Shares may come and go meanwhile, too: leases tell. */
+#include "bus/party_i.h"
 #include "bus/versions_i.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-enum { PAGE = 128 };
+enum { PAGE = 512 }; /* one round trip of a server's store */
 #define TROUBLE_NS (INT64_C(100) * 1000000)
 
-hk_now hk_now_get(void)
+/* While this process cannot say that it lives, others may have its shares already. */
+static bool may_start(const hk_consumer *c)
 {
-    return (hk_now){.mono = hk_mono_ns(), .wall = hk_wall_ns()};
+    const hark_bus *bus = c->sub->bus;
+    return !bus->info.shared || hk_party_lives(bus);
 }
 
 /* ---- reading --------------------------------------------------------------------------------- */
@@ -38,26 +40,36 @@ void hk_consumer_note_gap(hk_consumer *c, uint64_t from, uint64_t to)
     c->told_to = to;
 }
 
-/* Under the lock: what a page brought. Returns false when memory is out: the rest is read again. */
-static bool arrive(hk_consumer *c, hark_store_page *page)
+/* Under the lock: what a page behind `after` brought. Returns false when memory is out: the rest is read again. */
+static bool arrive(hk_consumer *c, uint64_t after, hark_store_page *page)
 {
     bool ok = true;
-    hk_now now = hk_now_get();
+    hk_now now = hk_consumer_now(c);
     for (size_t i = 0; i < page->n; i++) {
         hark_event *e = page->events[i];
         uint64_t seq = hark_event_sequence(e);
         bool kept = false;
         if (ok) {
-            ok = hk_core_arrive(c->core, seq, hark_event_key(e), e, now, &kept) == HARK_OK;
+            ok = hk_cores_arrive(c->cores, after, seq, hark_event_key(e), e, now, &kept) == HARK_OK;
             if (ok)
-                hk_core_cover(c->core, seq);
+                hk_cores_cover(c->cores, after, seq);
         }
         if (!kept)
             hark_event_unref(e);
     }
     if (ok)
-        hk_core_cover(c->core, page->covered);
+        hk_cores_cover(c->cores, after, page->covered);
     return ok;
+}
+
+/* Under the lock: the outcome of a read. It tries again ten times a second: told once, until it goes well again or fails
+ * otherwise. */
+static void note_read(hk_consumer *c, hark_err err, const hark_errinfo *ei)
+{
+    if (err && err != HARK_ECLOSED && err != c->read_err)
+        hk_log(HK_WARN, "consumer %s cannot read the log just now: %s", c->sub->name,
+               hk_err_says(err, ei));
+    c->read_err = err;
 }
 
 /* Under the lock, which it gives up while it reads. False when the store is in trouble. */
@@ -65,8 +77,8 @@ static bool read_more(hk_consumer *c)
 {
     hark_sub *s = c->sub;
     hark_event *events[PAGE];
-    size_t room = hk_core_room(c->core);
-    uint64_t after = hk_core_covered(c->core), generation = c->generation;
+    size_t room = hk_cores_room(c->cores);
+    uint64_t after = hk_cores_covered(c->cores), generation = c->generation;
     const hark_store_query q = {.size = sizeof q,
                                 .pattern = s->pattern,
                                 .after = after,
@@ -79,19 +91,16 @@ static bool read_more(hk_consumer *c)
     hark_err err = hk_bus_read(s->bus, &q, &page, &ei);
     pthread_mutex_lock(&c->lock);
     c->reading = false;
-    c->read_err = err;
-    if (err) {
-        if (err != HARK_ECLOSED)
-            hk_log(HK_WARN, "consumer %s cannot read the log: %s", s->name, hk_err_says(err, &ei));
+    note_read(c, err, &ei);
+    if (err)
         return false;
-    }
     if (c->generation != generation || c->stale) { /* reset meanwhile: not what is wanted now */
         hk_page_drop(&page);
         return true;
     }
-    if (page.gap > after)
+    if (page.gap > after && hk_consumer_tells_gaps(c))
         hk_consumer_note_gap(c, after + 1, page.gap);
-    bool ok = arrive(c, &page);
+    bool ok = arrive(c, after, &page);
     if (c->workers > 1 || !s->fn)
         hk_gate_open(&s->gate);
     return ok;
@@ -141,7 +150,7 @@ static void take_slot(hk_consumer *c, hark_delivery *d, hk_now now)
 
 static void fill_delivery(hk_consumer *c, hark_delivery *d, const hk_started *st, hk_now now)
 {
-    hk_sub_deliver(c->sub, d, hark_event_ref(hk_core_payload(c->core, st->lease)));
+    hk_sub_deliver(c->sub, d, hark_event_ref(hk_cores_payload(c->cores, st->lease)));
     d->seq = st->seq;
     d->attempt = st->attempt;
     d->lease = st->lease;
@@ -180,19 +189,19 @@ static fetched fetch(hk_consumer *c, const hk_started *st)
     hark_event *e = read_one(c->sub, st->seq, &err);
     pthread_mutex_lock(&c->lock);
     c->running--;
-    c->read_err = err;
+    note_read(c, err, &(hark_errinfo){0});
     if (c->generation != generation || c->stale) {
         hark_event_unref(e);
         return LATER;
     }
     if (err || !hk_sub_may_deliver(c->sub)) { /* the store is in trouble, or closed meanwhile */
         hark_event_unref(e);
-        hk_core_unstart(c->core, st->lease);
+        hk_cores_unstart(c->cores, st->lease);
         return LATER;
     }
     if (!e)
         return GONE;
-    if (hk_core_payload_set(c->core, st->lease, e) == HARK_OK)
+    if (hk_cores_payload_set(c->cores, st->lease, e) == HARK_OK)
         return FETCHED;
     hark_event_unref(e);
     return LATER;
@@ -202,13 +211,15 @@ static fetched fetch(hk_consumer *c, const hk_started *st)
 static bool start_one(hk_consumer *c, hark_delivery *d, bool *ret_trouble)
 {
     hk_started st;
+    if (!may_start(c))
+        return false;
     if (take_gap(c, d))
         return true;
     for (;;) {
-        hk_now now = hk_now_get();
+        hk_now now = hk_consumer_now(c);
         int64_t limit = c->sub->fn ? c->handler_ns : c->hold_ns;
-        if (c->stale || hk_consumer_ahead(c) ||
-            !hk_core_start(c->core, now, limit < 0 ? -1 : now.mono + limit, &st))
+        if (c->stale || hk_consumer_ahead(c) || !may_start(c) ||
+            !hk_cores_start(c->cores, now, limit < 0 ? -1 : now.mono + limit, &st))
             return false;
         fetched f = st.payload ? FETCHED : fetch(c, &st);
         if (f == LATER) {
@@ -218,11 +229,11 @@ static bool start_one(hk_consumer *c, hark_delivery *d, bool *ret_trouble)
         if (f == GONE) { /* no longer retained: an explicit gap */
             if (st.seq < c->told_from || st.seq > c->told_to)
                 tell_gap(c, st.seq, st.seq);
-            (void)hk_core_settle(c->core, st.lease, HARK_ACK, 0, NULL, now, NULL);
+            (void)hk_cores_settle(c->cores, st.lease, HARK_ACK, 0, NULL, now, NULL);
             if (take_gap(c, d))
                 return true;
         } else if (st.doomed) {
-            hk_core_die(c->core, st.lease, now);
+            hk_cores_die(c->cores, st.lease, now);
             hk_count_bump(&c->sub->rejected, 1);
         } else if (!hk_upcast_matters(c->sub->bus, c->sub->dataversion) ||
                    !hk_consumer_refuse(c, &st, now)) {
@@ -235,7 +246,9 @@ static bool start_one(hk_consumer *c, hark_delivery *d, bool *ret_trouble)
 /* How long to sleep when nothing may start, at most `left`. */
 static int64_t nap(hk_consumer *c, int64_t left, bool trouble)
 {
-    int64_t due = c->stale || hk_consumer_ahead(c) ? -1 : hk_core_due(c->core);
+    if (!may_start(c))
+        return hk_sooner(left, TROUBLE_NS);
+    int64_t due = c->stale || hk_consumer_ahead(c) ? -1 : hk_cores_due(c->cores);
     if (due >= 0) {
         due -= hk_mono_ns();
         due = due > 0 ? due : 0;
@@ -262,8 +275,8 @@ static hark_err next(hark_sub *s, int64_t timeout_ns, hark_delivery *d)
             hk_consumer_unlock(c);
             return HARK_OK;
         }
-        if (!c->stale && hk_core_room(c->core) > 0 &&
-            hk_core_covered(c->core) < hk_bus_visible(s->bus)) {
+        if (!c->stale && hk_cores_room(c->cores) > 0 &&
+            hk_cores_covered(c->cores) < hk_bus_visible(s->bus)) {
             trouble = c->reading || !read_more(c); /* who else reads may fail */
             if (!trouble)
                 continue;
@@ -345,7 +358,7 @@ static void kept(hk_consumer *c, hk_lease lease, uint64_t generation)
 {
     pthread_mutex_lock(&c->lock);
     if (generation == c->generation && !c->stale)
-        hk_core_keep(c->core, lease, c->hold_ns < 0 ? -1 : hk_mono_ns() + c->hold_ns);
+        hk_cores_keep(c->cores, lease, c->hold_ns < 0 ? -1 : hk_mono_ns() + c->hold_ns);
     hk_consumer_unlock(c);
     hk_gate_open(&c->sub->gate); /* it may run out before what they wait for */
 }

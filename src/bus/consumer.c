@@ -1,8 +1,10 @@
-/* consumer.c: the state of a durable consumer: opening it, carrying its changes to the store,
- * taking over another state after a reset. Its deliveries are in consume.c. The pure core
- * (src/delivery) is stepped under the consumer's lock. Its changes ride in the writer's groups: while
- * one is on its way (`queued`) the next ones gather. */
-#include "bus/bus_i.h"
+/* consumer.c: the state of a durable consumer: opening it, taking over another state after a reset. Its deliveries are in
+ * consume.c, the way to the store in consumer_save.c. The pure cores (src/delivery) are stepped under the consumer's
+ * lock. Their changes ride in the writer's groups: while one is on its way (`queued`) the next ones gather.
+ *
+ * On a store that is not shared there is one core, loaded here, for as long as the consumer is open. On a shared one
+ * there are none at first: shares come and go by party.c and shares.c. */
+#include "bus/party_i.h"
 #include "bus/versions_i.h"
 
 #include <stdlib.h>
@@ -69,6 +71,7 @@ static void policy_text(const hark_sub_opts *o, hk_buf *b)
 
 hark_err hk_consumer_open_job(hark_bus *bus, void *ud, hark_errinfo *ei)
 {
+    hark_store_consumer_clear(ud); /* of an earlier run */
     return bus->ops->consumer_open(bus->store, ud, ei);
 }
 
@@ -93,34 +96,63 @@ static void set_core_opts(hk_consumer *c, const hark_sub_opts *o)
                                   .drop = drop_event};
 }
 
-static hark_err new_core(hk_consumer *c, const hark_store_consumer *state, hk_core **ret)
+hk_now hk_consumer_now(const hk_consumer *c)
+{
+    return hk_bus_now(c->sub->bus);
+}
+
+bool hk_consumer_tells_gaps(const hk_consumer *c)
+{
+    return !hk_consumer_shared(c) || hk_cores_has(c->cores, 0, NULL);
+}
+
+static hark_err new_cores(hk_consumer *c, const hark_store_consumer *state, hk_cores **ret)
 {
     hk_core_opts o = c->core_opts;
     o.paused = state->ret_paused != 0;
-    hk_core *core = hk_core_new(&o);
-    if (!core)
+    hk_cores *cores = hk_cores_new(&o, c->shares);
+    if (!cores)
         return HARK_ENOMEM;
-    hk_now now = hk_now_get();
-    hark_err err = hk_core_load(core, state, now);
+    hark_err err = HARK_OK;
+    if (!hk_consumer_shared(c))
+        err =
+            hk_cores_claim(cores, (hark_store_owned){0}, state, (hk_reach){0}, hk_consumer_now(c));
     if (err)
-        hk_core_free(core);
+        hk_cores_free(cores);
     else
-        *ret = core;
+        *ret = cores;
     return err;
 }
 
 /* Under the lock: from here on it is this one. */
-static void take_state(hk_consumer *c, const hark_store_consumer *state, hk_core *core)
+static void take_state(hk_consumer *c, const hark_store_consumer *state, hk_cores *cores)
 {
-    c->core = core;
+    c->cores = cores;
     c->generation = state->ret_generation;
     c->rerun = state->ret_rerun;
     c->gap_from = c->gap_to = c->told_from = c->told_to = 0;
-    hk_consumer_outlived(c); /* no time limit of the new core ends what the old one started */
+    hk_consumer_outlived(c);     /* no time limit of the new cores ends what the old ones started */
+    if (hk_consumer_shared(c)) { /* a gap is told with share 0 */
+        if (hk_mark_get(&c->sub->closed) == 1)
+            hk_cores_finish(cores);
+        return;
+    }
     if (state->ret_gap_to)
         hk_consumer_note_gap(c, state->ret_gap_from, state->ret_gap_to);
     if (!(c->sub->flags & HARK_SUB_GAPS))
-        hk_core_gap_done(core, state->ret_gap_to);
+        hk_cores_gap_done(cores, state->ret_gap_to);
+}
+
+hark_err hk_consumer_anew(hk_consumer *c, const hark_store_consumer *state, hk_cores **ret_old)
+{
+    hk_cores *cores;
+    hark_err err = new_cores(c, state, &cores);
+    if (err)
+        return err;
+    *ret_old = c->cores;
+    take_state(c, state, cores);
+    c->stale = false;
+    return HARK_OK;
 }
 
 /* More than are in flight: a handler that has timed out keeps its own. */
@@ -145,17 +177,32 @@ static hark_err take_slots(hk_consumer *c, hark_errinfo *ei)
     return err;
 }
 
+static hark_err take_shares(hk_consumer *c, const hark_store_consumer *state, hark_errinfo *ei)
+{
+    c->shares = hk_consumer_shared(c) ? state->ret_shares : 1;
+    if (c->shares >= 1 && c->shares <= HARK_SHARES_MAX)
+        return HARK_OK;
+    return hk_fail(ei, HARK_ECORRUPT,
+                   "the store says that consumer %s has %u shares; 1 to %d: restore the log from a "
+                   "backup",
+                   c->sub->name, (unsigned)c->shares, HARK_SHARES_MAX);
+}
+
 static hark_err load(hk_consumer *c, const hark_store_consumer *state, hark_errinfo *ei)
 {
-    hk_core *core;
-    hark_err err = new_core(c, state, &core);
+    hk_cores *cores;
+    hark_err err = take_shares(c, state, ei);
+    if (!err)
+        err = new_cores(c, state, &cores);
     if (!err) {
         pthread_mutex_lock(&c->lock);
         c->id = state->ret_id;
-        take_state(c, state, core);
+        take_state(c, state, cores);
         pthread_mutex_unlock(&c->lock);
         err = take_slots(c, ei);
     }
+    if (!err && hk_consumer_shared(c))
+        err = hk_party_join(c->sub, ei);
     return err;
 }
 
@@ -167,7 +214,7 @@ static hark_err save_first(hk_consumer *c, hark_errinfo *ei)
     for (;;) {
         unsigned seen = hk_gate_look(&c->sub->gate);
         pthread_mutex_lock(&c->lock);
-        bool clean = !c->queued && hk_core_dirt(c->core) == HK_CLEAN;
+        bool clean = !c->queued && hk_consumer_dirt_locked(c) == HK_CLEAN;
         hk_consumer_unlock(c);
         if (clean)
             return HARK_OK;
@@ -206,7 +253,7 @@ hark_err hk_consumer_open(hark_sub *s, const hark_sub_opts *given, hark_errinfo 
     if (!s->bus->info.direct)
         hk_tail_know_types(&s->bus->tail);
     if (!err)
-        err = hk_writer_run(s->bus, hk_consumer_open_job, &state, ei);
+        err = hk_writer_insist(s->bus, hk_consumer_open_job, &state, ei);
     if (!err)
         err = load(c, &state, ei);
     if (!err)
@@ -226,122 +273,9 @@ void hk_consumer_free(hark_sub *s)
         hk_store_leave(bus);
     }
     free(c->free_slots);
-    hk_core_free(c->core);
+    hk_cores_free(c->cores);
     pthread_mutex_destroy(&c->lock);
     free(c);
-}
-
-/* ---- saving ---------------------------------------------------------------------------------- */
-
-/* Under the lock: must the caller push the consumer to the writer, after unlocking? */
-static bool needs_push(hk_consumer *c)
-{
-    hk_dirt dirt = c->core && !c->stale ? hk_core_dirt(c->core) : HK_CLEAN;
-    if (dirt == HK_CLEAN)
-        return false;
-    if (c->queued) {
-        if (dirt == HK_DIRTY_URGENT)
-            hk_inbox_wake(&c->sub->bus->writer.inbox);
-        return false;
-    }
-    c->queued = true;
-    hk_sub_hold(c->sub);
-    return true;
-}
-
-bool hk_consumer_ahead(const hk_consumer *c)
-{
-    return c->unsaved >= c->core_opts.window &&
-           hk_mark_get(&c->sub->bus->writer.last_failed_ns) != 0;
-}
-
-/* Under the lock: is it closed, nothing runs, and nothing is left to save? */
-static bool is_over(hk_consumer *c)
-{
-    return hk_mark_get(&c->sub->closed) == 1 && c->threads == 0 && c->running == 0 && !c->queued &&
-           (!c->core || c->stale || hk_core_dirt(c->core) == HK_CLEAN ||
-            hk_mark_get(&c->sub->bus->gate) == HK_CLOSED);
-}
-
-/* Threads in place of those that are stuck. */
-static void start_threads(hk_consumer *c, size_t n)
-{
-    for (; n > 0; n--) {
-        hark_err err = hk_consumer_thread(c->sub);
-        if (err)
-            hk_log(HK_WARN, "consumer %s: no thread in place of one whose handler timed out: %s",
-                   c->sub->name, hark_err_text(err));
-    }
-}
-
-void hk_consumer_unlock(hk_consumer *c)
-{
-    hark_sub *s = c->sub;
-    size_t start = hk_mark_get(&s->closed) ? 0 : c->to_start;
-    c->to_start = 0;
-    c->threads += start;
-    bool push = needs_push(c), over = !push && is_over(c);
-    pthread_mutex_unlock(&c->lock);
-    hk_settled_poke(&s->bus->settled);
-    if (push)
-        hk_writer_push(s->bus, &c->work);
-    if (start)
-        start_threads(c, start);
-    if (over)
-        hk_sub_ended(s);
-}
-
-hk_dirt hk_consumer_dirt(hk_consumer *c)
-{
-    pthread_mutex_lock(&c->lock);
-    hk_dirt dirt = c->stale ? HK_DIRTY_URGENT : hk_core_dirt(c->core);
-    pthread_mutex_unlock(&c->lock);
-    return dirt;
-}
-
-void hk_consumer_facts(hark_sub *s, hk_core_facts *ret)
-{
-    pthread_mutex_lock(&s->consumer->lock);
-    hk_core_facts_get(s->consumer->core, ret);
-    pthread_mutex_unlock(&s->consumer->lock);
-}
-
-hark_err hk_consumer_collect(hk_consumer *c, hark_store_save *save)
-{
-    pthread_mutex_lock(&c->lock);
-    hark_err err = c->stale ? HARK_ESTALE : hk_core_collect(c->core, save);
-    c->collected = !err;
-    c->saving = c->unsaved;
-    c->save_wakes = err || save->n_put || save->n_drop || save->n_dead;
-    save->consumer = c->id;
-    save->generation = c->generation;
-    pthread_mutex_unlock(&c->lock);
-    return err;
-}
-
-void hk_consumer_saved(hk_consumer *c, hark_err err)
-{
-    hark_sub *s = c->sub;
-    pthread_mutex_lock(&c->lock);
-    if (c->collected)
-        hk_core_saved(c->core, err == HARK_OK);
-    c->stale |= err == HARK_ENOTFOUND;
-    c->collected = false;
-    c->queued = false;
-    bool wake = err || c->unsaved >= c->core_opts.window || c->save_wakes || c->stale ||
-                hk_mark_get(&s->closed);
-    c->unsaved -= err ? 0 : c->saving;
-    if (hk_mark_get(&s->bus->gate) == HK_CLOSED) { /* nobody will save any more */
-        bool over = is_over(c);
-        pthread_mutex_unlock(&c->lock);
-        if (over)
-            hk_sub_ended(s);
-    } else {
-        hk_consumer_unlock(c);
-    }
-    if (wake)
-        hk_gate_open(&s->gate);
-    hk_sub_release(s);
 }
 
 /* ---- from outside ---------------------------------------------------------------------------- */
@@ -349,7 +283,19 @@ void hk_consumer_saved(hk_consumer *c, hark_err err)
 void hk_consumer_closed(hark_sub *s)
 {
     pthread_mutex_lock(&s->consumer->lock);
+    hk_cores_finish(s->consumer->cores);
     hk_consumer_unlock(s->consumer);
+}
+
+bool hk_consumer_facts(hark_sub *s, hk_core_facts *ret)
+{
+    *ret = (hk_core_facts){0};
+    pthread_mutex_lock(&s->consumer->lock);
+    bool here = hk_cores_count(s->consumer->cores) > 0;
+    if (here)
+        hk_cores_facts_get(s->consumer->cores, ret);
+    pthread_mutex_unlock(&s->consumer->lock);
+    return here;
 }
 
 static hark_sub *find(hark_bus *bus, const char *name, uint64_t id)
@@ -376,26 +322,40 @@ hark_sub *hk_consumer_find_id(hark_bus *bus, uint64_t id)
     return find(bus, NULL, id);
 }
 
+/* The reset is done, whatever comes of this: shares come later then. */
+static void join_again(hark_sub *s)
+{
+    hark_errinfo ei = {0};
+    hark_err err = hk_party_join(s, &ei);
+    if (!err)
+        return;
+    hk_log(HK_WARN, "consumer %s has no share yet after its reset: %s", s->name,
+           hk_err_says(err, &ei));
+    hk_party_doubt(s);
+}
+
 hark_err hk_consumer_renew(hark_sub *s, const hark_store_consumer *state)
 {
     hk_consumer *c = s->consumer;
-    hk_core *core;
-    hark_err err = new_core(c, state, &core);
+    hk_cores *cores;
+    hark_err err = new_cores(c, state, &cores);
     if (err)
         return err;
     pthread_mutex_lock(&c->lock);
-    while (c->collected) { /* the writer uses arrays of the old one */
+    while (c->collected) { /* the writer uses arrays of the old ones */
         unsigned seen = hk_gate_look(&s->gate);
         pthread_mutex_unlock(&c->lock);
         (void)hk_gate_wait(&s->gate, seen, INT64_C(10) * 1000000);
         pthread_mutex_lock(&c->lock);
     }
-    hk_core *old = c->core;
-    take_state(c, state, core);
+    hk_cores *old = c->cores;
+    take_state(c, state, cores);
     c->stale = false;
     hk_consumer_unlock(c);
-    hk_core_free(old);
+    hk_cores_free(old);
     hk_gate_open(&s->gate);
+    if (s->bus->info.shared)
+        join_again(s);
     return HARK_OK;
 }
 
@@ -403,9 +363,11 @@ void hk_consumer_gap(hark_sub *s, uint64_t from, uint64_t to)
 {
     hk_consumer *c = s->consumer;
     pthread_mutex_lock(&c->lock);
-    hk_consumer_note_gap(c, from, to);
-    if (!(s->flags & HARK_SUB_GAPS))
-        hk_core_gap_done(c->core, to);
+    if (hk_consumer_tells_gaps(c)) {
+        hk_consumer_note_gap(c, from, to);
+        if (!(s->flags & HARK_SUB_GAPS))
+            hk_cores_gap_done(c->cores, to);
+    }
     hk_consumer_unlock(c);
     hk_gate_open(&s->gate);
 }

@@ -224,4 +224,5 @@ void hk_dispatch_all(hark_bus *bus, hark_event *const *events, size_t n)
             send_to_log(bus, events[i]);
     }
     wake_touched(d);
+    hk_sweep_note(bus);
 }

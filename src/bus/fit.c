@@ -21,7 +21,7 @@ static hark_err wait_for_program(hk_consumer *c, hk_lease lease, const hark_even
     (void)snprintf(text, sizeof text,
                    "waits for a program that knows version %lld of %s (this one reads %lld)",
                    (long long)hark_event_dataversion(e), hark_event_type(e), (long long)reads);
-    return hk_core_postpone(c->core, lease, AGAIN_NS, text, now);
+    return hk_cores_postpone(c->cores, lease, AGAIN_NS, text, now);
 }
 
 /* Under the lock: ends the attempt as the policy says. HARK_ESTALE: it had ended. */
@@ -31,8 +31,8 @@ static hark_err refuse(hk_consumer *c, hk_lease lease, hk_fit fit, const hark_ev
     if (fit == HK_FIT_NEWER && c->sub->newer == HARK_NEWER_WAIT)
         return wait_for_program(c, lease, e, now);
     if (why->err == HARK_ENOMEM)
-        return hk_core_postpone(c->core, lease, MEMORY_NS, why->text, now);
-    hark_err err = hk_core_bury(c->core, lease, "upcast", why->text, now);
+        return hk_cores_postpone(c->cores, lease, MEMORY_NS, why->text, now);
+    hark_err err = hk_cores_bury(c->cores, lease, "upcast", why->text, now);
     hk_count_bump(&c->sub->rejected, err == HARK_OK);
     return err;
 }
@@ -47,7 +47,7 @@ bool hk_consumer_refuse(hk_consumer *c, const hk_started *st, hk_now now)
     hark_sub *s = c->sub;
     hk_upcast_path path;
     hark_errinfo why = {0};
-    const hark_event *e = hk_core_payload(c->core, st->lease);
+    const hark_event *e = hk_cores_payload(c->cores, st->lease);
     hk_fit fit = hk_upcast_plan(s->bus, e, s->dataversion, &path, &why);
     if (may_go(s, fit))
         return false;
@@ -67,9 +67,9 @@ static void put_away(hark_delivery *d, hk_fit fit, const hark_errinfo *why)
     bool live = !c->stale && d->generation == c->generation && fit != HK_FIT_STEPS;
     hk_consumer_give_slot(c, d);
     if (live && hk_mark_get(&s->bus->gate) == HK_CLOSED)
-        hk_core_unstart(c->core, d->lease);
+        hk_cores_unstart(c->cores, d->lease);
     else if (live)
-        c->unsaved += refuse(c, d->lease, fit, d->event, why, hk_now_get()) == HARK_OK;
+        c->unsaved += refuse(c, d->lease, fit, d->event, why, hk_consumer_now(c)) == HARK_OK;
     hk_count_bump(&s->delivered, UINT64_MAX); /* one less */
     c->running--;
     hk_consumer_unlock(c);
@@ -81,7 +81,7 @@ static bool still_runs(hark_delivery *d)
 {
     hk_consumer *c = d->sub->consumer;
     pthread_mutex_lock(&c->lock);
-    bool runs = !c->stale && d->generation == c->generation && hk_core_payload(c->core, d->lease);
+    bool runs = !c->stale && d->generation == c->generation && hk_cores_payload(c->cores, d->lease);
     pthread_mutex_unlock(&c->lock);
     return runs;
 }

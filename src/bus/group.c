@@ -1,6 +1,6 @@
 /* group.c: one transaction: publishes, jobs and the states of consumers, committed once. Then every
  * publisher gets its receipt and the events go to the tail and to dispatch. */
-#include "bus/bus_i.h"
+#include "bus/party_i.h"
 
 #include <stdlib.h>
 
@@ -10,8 +10,9 @@ typedef struct group {
     size_t events, queued, bytes;
     int64_t closures_ns; /* what closures took */
     bool full;           /* takes no more publishes */
-    bool careful;        /* closures can be undone one by one */
-    hark_err err;        /* of the store: nothing of the group stays */
+    bool behind;  /* shared stores: what came before it could not be read, so it is not shown */
+    bool careful; /* closures can be undone one by one */
+    hark_err err; /* of the store: nothing of the group stays */
     hark_errinfo ei;
 } group;
 
@@ -40,17 +41,14 @@ static hark_err append_items(hark_bus *bus, group *g, hk_request *r)
     return bus->ops->append(bus->store, r->items, r->n, r->ei ? r->ei : &g->ei);
 }
 
-/* A schedule's row goes first: if it has gone already, it was cancelled after it had become due. */
+/* A schedule's row goes first: if it has gone already, it was cancelled after it had become due, or on a shared store
+ * another process publishes it. */
 static hark_err append_scheduled(hark_bus *bus, group *g, hk_request *r)
 {
     hark_err err = bus->ops->schedule_drop(bus->store, r->schedule, &g->ei);
     if (err)
         return err;
-    err = append_items(bus, g, r);
-    if (err && !ends_group(err))
-        hk_log(HK_WARN, "schedule %llu was not published: %s", (unsigned long long)r->schedule,
-               g->ei.text);
-    return err;
+    return append_items(bus, g, r);
 }
 
 static void append(hark_bus *bus, group *g, hk_request *r)
@@ -129,6 +127,8 @@ static void begin_again(hark_bus *bus, group *g, hark_store_fate fate)
 
 static void add_publish(hark_bus *bus, group *g, hk_request *r)
 {
+    if (bus->info.shared && !r->tx)
+        r->items[0].late = &r->err;
     hk_list_append(&g->publishes, &r->work);
     g->queued += r->queued;
     g->bytes += r->bytes;
@@ -141,14 +141,21 @@ static bool may_add(const hark_bus *bus, const group *g, const hk_request *r)
 {
     if (g->err || g->full || (r->tx && g->closures_ns > CLOSURES_NS))
         return false;
+    if (r->tx && bus->info.tx_alone && g->publishes.first)
+        return false;
     return g->events == 0 || g->events + r->n <= bus->opts.group_events;
 }
 
+/* On a shared store a publish hears at the commit what became of it: the store asks nothing of a server for it before. A closure
+ * is told at once, since it may want to know. */
 static void add_publishes(hark_bus *bus, group *g)
 {
     hk_list *backlog = &bus->writer.backlog;
-    while (backlog->first && may_add(bus, g, (hk_request *)(void *)backlog->first))
-        add_publish(bus, g, (hk_request *)(void *)hk_list_shift(backlog));
+    while (backlog->first && may_add(bus, g, (hk_request *)(void *)backlog->first)) {
+        hk_request *r = (hk_request *)(void *)hk_list_shift(backlog);
+        add_publish(bus, g, r);
+        g->full = g->full || (r->tx && bus->info.tx_alone);
+    }
 }
 
 static void add_jobs(hark_bus *bus, group *g)
@@ -183,17 +190,32 @@ static void announce(hark_bus *bus, group *g, const hk_consumer *c, const hark_s
             continue;
         }
         hk_request *r = hk_obituary_request(bus, &o);
-        if (r)
+        if (r) {
+            r->announces = true;
             add_publish(bus, g, r);
+        }
         if (!g->err && !reserve_fresh(&bus->writer, g->events))
             g->err = HARK_ENOMEM;
     }
 }
 
+/* One that is refused leaves the others alone. */
+static void add_share(hark_bus *bus, group *g, hk_consumer *c, size_t i)
+{
+    hark_err err = bus->ops->consumer_save(bus->store, &c->saves[i], &g->ei);
+    if (err)
+        hk_consumer_refused(c, i, err);
+    if (spreads(bus, err))
+        g->err = err;
+    else if (!err)
+        announce(bus, g, c, &c->saves[i]);
+    else if (ends_group(err))
+        bus->writer.retry_at_ns = hk_mono_ns() + 100000000;
+}
+
 static void add_save(hark_bus *bus, group *g, hk_consumer *c)
 {
-    hark_store_save save;
-    hark_err err = hk_consumer_collect(c, &save);
+    hark_err err = hk_consumer_collect(c);
     if (err) {
         if (err == HARK_ENOMEM)
             bus->writer.retry_at_ns = hk_mono_ns() + 100000000;
@@ -201,13 +223,8 @@ static void add_save(hark_bus *bus, group *g, hk_consumer *c)
         return;
     }
     hk_list_append(&g->saves, &c->work);
-    c->save_err = bus->ops->consumer_save(bus->store, &save, &g->ei);
-    if (spreads(bus, c->save_err))
-        g->err = c->save_err;
-    else if (!c->save_err)
-        announce(bus, g, c, &save);
-    else if (ends_group(c->save_err))
-        bus->writer.retry_at_ns = hk_mono_ns() + 100000000;
+    for (size_t i = 0; i < c->n_saves && !g->err; i++)
+        add_share(bus, g, c, i);
 }
 
 static void add_saves(hark_bus *bus, group *g)
@@ -218,24 +235,64 @@ static void add_saves(hark_bus *bus, group *g)
     w->saves_since_ns = w->saves.first ? hk_mono_ns() : 0;
 }
 
+static void dispatch(hark_bus *bus)
+{
+    hk_writer *w = &bus->writer;
+    size_t n = w->n_fresh;
+    w->n_fresh = 0;
+    if (n) /* on a direct store there are none, and dispatch is others' */
+        hk_dispatch_all(bus, w->fresh, n);
+}
+
+/* On a shared store others' events may come before ours: they are shown first, those up to `seq`. False: they could not be read;
+ * then what is ours comes with them later, from the store. */
+static bool reach(hark_bus *bus, group *g, uint64_t seq)
+{
+    if (HK_LIKELY(!bus->info.shared || hk_mark_get(&bus->tail.visible) >= seq) || g->behind)
+        return !g->behind;
+    dispatch(bus);
+    g->behind = hk_tailer_catch_up(bus, seq, NULL) != HARK_OK;
+    if (g->behind)
+        bus->ops->tail_wake(bus->store);
+    return !g->behind;
+}
+
 /* New events of a committed request: a reference for the tail, one for dispatch. */
-static void show(hark_bus *bus, const hk_request *r, int64_t now_wall)
+static void show(hark_bus *bus, group *g, const hk_request *r, int64_t now_wall)
 {
     hk_writer *w = &bus->writer;
     for (size_t i = 0; !r->err && i < r->n; i++) {
         hark_event *e = r->items[i].event;
         if (r->items[i].ret_duplicate) {
             hk_count_bump(&bus->figures.duplicates, 1);
+            (void)reach(bus, g, r->items[i].ret_sequence);
             continue;
         }
         hk_figures_committed(bus, r->made_ns, now_wall);
-        hk_event_ref_n(e, 2);
         uint64_t seq = hark_event_sequence(e);
+        /* retention of another process may have come past it already, and the tail with that */
+        if (!reach(bus, g, seq - 1) || HK_UNLIKELY(hk_mark_get(&bus->tail.visible) >= seq))
+            continue;
+        hk_event_ref_n(e, 2);
         hk_tail_fill(&bus->tail, seq, e);
         hk_tail_admit(&bus->tail, seq, e);
         hk_tail_show(&bus->tail, seq);
         w->fresh[w->n_fresh++] = e;
     }
+}
+
+/* The group of a schedule has come to its end. HARK_ELOCKED: another process is about to drop it, or not after all. */
+static void finish_schedule(hark_bus *bus, const group *g, const hk_request *r)
+{
+    if (g->err || r->err == HARK_ELOCKED) {
+        hk_schedule_again(bus, r->schedule);
+        return;
+    }
+    if (r->err && r->err != HARK_ENOTFOUND)
+        hk_log(HK_WARN, "schedule %llu was not published: event '%.60s': %s",
+               (unsigned long long)r->schedule, hark_event_id(r->items[0].event),
+               hark_err_text(r->err));
+    hk_schedule_done(bus, r->schedule);
 }
 
 static void finish_publishes(hark_bus *bus, group *g)
@@ -245,7 +302,7 @@ static void finish_publishes(hark_bus *bus, group *g)
     int64_t now = g->publishes.first ? hk_wall_ns() : 0;
     if (!g->err)
         for (hk_node *n = g->publishes.first; n; n = n->next)
-            show(bus, (hk_request *)(void *)n, now);
+            show(bus, g, (hk_request *)(void *)n, now);
     if (g->queued) {
         (void)hk_count_sub(&w->queued_events, g->queued);
         (void)hk_count_sub(&w->queued_bytes, g->bytes);
@@ -253,17 +310,14 @@ static void finish_publishes(hark_bus *bus, group *g)
     }
     for (hk_work *work; (work = hk_list_shift(&g->publishes));) {
         hk_request *r = (hk_request *)(void *)work;
-        if (r->schedule && g->err)
-            hk_schedule_again(bus, r->schedule);
-        else if (r->schedule)
-            hk_schedule_done(bus, r->schedule);
+        if (r->schedule)
+            finish_schedule(bus, g, r);
         if (g->err && r->ei) /* also for a conflict: the other event may have been of this group */
             *r->ei = g->ei;
         hk_request_done(bus, r, g->err ? g->err : r->err);
     }
     hk_consumers_committed(bus);
-    if (w->n_fresh) /* on a direct store there are none, and dispatch is others' */
-        hk_dispatch_all(bus, w->fresh, w->n_fresh);
+    dispatch(bus);
 }
 
 /* Cores first: whoever a job wakes may tell them what the same commit did to their letters. */
@@ -271,7 +325,7 @@ static void finish_others(group *g)
 {
     for (hk_work *work; (work = hk_list_shift(&g->saves));) {
         hk_consumer *c = (hk_consumer *)(void *)work;
-        hk_consumer_saved(c, g->err ? g->err : c->save_err);
+        hk_consumer_saved(c, g->err);
     }
     for (hk_work *work; (work = hk_list_shift(&g->jobs));) {
         hk_job *job = (hk_job *)(void *)work;
@@ -284,6 +338,75 @@ static void finish_others(group *g)
     }
 }
 
+/* What receipts are worth: the server may be set otherwise, or be another one, since the last connection. */
+static void note_class(hark_bus *bus)
+{
+    hark_store_info info;
+    bus->ops->info(bus->store, &info);
+    hk_mark_set(&bus->durability, (uint64_t)info.durability);
+}
+
+static size_t count_publishes(const group *g)
+{
+    size_t n = 0;
+    for (const hk_node *node = g->publishes.first; node; node = node->next)
+        n++;
+    return n;
+}
+
+/* While the store is away that would be so of every publish: it is told when it begins, or goes on for another reason. */
+static void tell_failed(hk_failing *f, const group *g, size_t refused)
+{
+    if (!f->err)
+        *f = (hk_failing){.since = hk_mono_ns()};
+    if (f->err != g->err)
+        hk_log(HK_WARN,
+               "a group of %zu publishes and transactions was not committed, further ones are only "
+               "counted: %s",
+               refused, hk_err_says(g->err, &g->ei));
+    f->err = g->err;
+    f->refused += refused;
+}
+
+static void tell_well(hk_failing *f)
+{
+    if (HK_LIKELY(!f->err))
+        return;
+    hk_log(
+        HK_WARN,
+        "groups are committed again after %lld ms, in which %llu publishes and transactions were "
+        "refused",
+        (long long)((hk_mono_ns() - f->since) / 1000000), (unsigned long long)f->refused);
+    *f = (hk_failing){0};
+}
+
+/* On a shared store a job was promised something, and another process came before the commit. Nothing was stored: the job
+ * hears of it, publishes go into the next group. */
+static bool lost_race(const hark_bus *bus, const group *g)
+{
+    return g->err == HARK_EAGAIN && bus->info.shared;
+}
+
+static void put_back(hark_bus *bus, group *g)
+{
+    hk_list kept = {0}, back = {0};
+    for (hk_work *work; (work = hk_list_shift(&g->publishes));) {
+        hk_request *r = (hk_request *)(void *)work;
+        bool again = !r->schedule && !r->tx && !r->announces;
+        if (again) {
+            r->err = HARK_OK;
+            g->queued -= r->queued;
+            g->bytes -= r->bytes;
+        }
+        hk_list_append(again ? &back : &kept, work);
+    }
+    for (hk_work *work; (work = hk_list_shift(&bus->writer.backlog));)
+        hk_list_append(&back, work);
+    bus->writer.backlog = back;
+    g->publishes = kept;
+    bus->writer.retry_at_ns = 0; /* of states, which were of this group */
+}
+
 /* A failed group: all its members hear of it; states are tried again a little later. */
 static void failed(hark_bus *bus, const group *g)
 {
@@ -293,10 +416,17 @@ static void failed(hark_bus *bus, const group *g)
     hk_mark_set(&bus->writer.last_failed_ns, (uint64_t)hk_wall_ns());
     bus->writer.retry_at_ns =
         hk_mono_ns() + (class == HARK_CLASS_TRANSIENT ? 100000000 : 1000000000);
-    hk_log(HK_WARN, "a group of %zu events and transactions was not committed: %s", g->queued,
-           hk_err_says(g->err, &g->ei));
-    if (class == HARK_CLASS_FATAL || class == HARK_CLASS_UNKNOWN)
+    tell_failed(&bus->writer.failing, g, count_publishes(g));
+    if (class == HARK_CLASS_FATAL || (class == HARK_CLASS_UNKNOWN && !bus->info.shared))
         hk_mark_set(&bus->read_only, 1);
+}
+
+static void went_well(hark_bus *bus)
+{
+    hk_count_bump(&bus->figures.commits, 1);
+    hk_mark_set(&bus->writer.last_failed_ns, 0);
+    tell_well(&bus->writer.failing);
+    note_class(bus);
 }
 
 /* Of a group that could not be begun: its members must hear of it. */
@@ -313,14 +443,6 @@ static void take_all(hark_bus *bus, group *g)
         ((hk_job *)(void *)work)->err = HARK_OK;
         hk_list_append(&g->jobs, work);
     }
-}
-
-/* What receipts are worth: the server may be set otherwise, or be another one, since the last connection. */
-static void note_class(hark_bus *bus)
-{
-    hark_store_info info;
-    bus->ops->info(bus->store, &info);
-    hk_mark_set(&bus->durability, (uint64_t)info.durability);
 }
 
 void hk_group(hark_bus *bus)
@@ -346,13 +468,12 @@ void hk_group(hark_bus *bus)
         else
             bus->ops->rollback(bus->store);
     }
-    if (g.err) {
+    if (lost_race(bus, &g))
+        put_back(bus, &g);
+    else if (g.err)
         failed(bus, &g);
-    } else {
-        hk_count_bump(&bus->figures.commits, 1);
-        hk_mark_set(&bus->writer.last_failed_ns, 0);
-        note_class(bus);
-    }
+    else
+        went_well(bus);
     finish_publishes(bus, &g);
     finish_others(&g);
 }

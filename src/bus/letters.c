@@ -342,6 +342,8 @@ static hark_err unit_job(hark_bus *bus, void *ud, hark_errinfo *ei)
     unit *u = ud;
     for (size_t i = 0; i < u->n; i++) {
         hark_errinfo own = {0};
+        free(u->done[i].key); /* of an earlier run */
+        u->done[i].key = NULL;
         hark_err err =
             u->discard
                 ? bus->ops->letter_discard(bus->store, u->ids[i], &u->done[i], &own)
@@ -360,12 +362,13 @@ static hark_err unit_job(hark_bus *bus, void *ud, hark_errinfo *ei)
     return HARK_OK;
 }
 
-/* The core learns what the store has committed. A discarded letter that parked nothing is none of its
+/* The core learns what the store has committed; when its share is another process's, that one learns of it from the
+ * store. A discarded letter that parked nothing is none of its
  * business: the same event may have a later one, and that parks its key still. */
 static void tell(hark_bus *bus, const unit *u, size_t i)
 {
     const hark_store_letter_done *done = &u->done[i];
-    if (u->discard && !done->parked)
+    if (done->remote || (u->discard && !done->parked))
         return;
     hark_sub *s = hk_consumer_find_id(bus, done->consumer);
     if (!s)
@@ -375,9 +378,9 @@ static void tell(hark_bus *bus, const unit *u, size_t i)
     pthread_mutex_lock(&c->lock);
     if (c->generation == done->generation && !c->stale) {
         if (u->discard)
-            hk_core_discarded(c->core, done->sequence, done->key);
+            hk_cores_discarded(c->cores, done->sequence, done->key);
         else
-            err = hk_core_redriven(c->core, done->sequence, done->key, u->now.mono, u->now.wall);
+            err = hk_cores_redriven(c->cores, done->sequence, done->key, u->now.mono, u->now.wall);
     }
     hk_consumer_unlock(c);
     if (err)
@@ -392,9 +395,9 @@ static void tell(hark_bus *bus, const unit *u, size_t i)
 static hark_err run_unit(hark_bus *bus, unit *u, hark_errinfo *ei)
 {
     memset(u->done, 0, sizeof u->done);
-    u->now = hk_now_get();
+    u->now = hk_bus_now(bus);
     pthread_mutex_lock(&bus->admin);
-    hark_err err = hk_writer_run(bus, unit_job, u, ei);
+    hark_err err = hk_writer_insist(bus, unit_job, u, ei);
     for (size_t i = 0; i < u->n; i++) {
         if (!err && !u->errs[i]) {
             tell(bus, u, i);

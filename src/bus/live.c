@@ -125,6 +125,15 @@ static void overflow(hark_sub *s, hark_event *e)
     hk_live_fall_behind(s);
 }
 
+/* While an earlier stretch is yet to be told, both are one: in between there is nothing that is not told again. */
+void hk_live_lost(hark_sub *s, uint64_t from, uint64_t to)
+{
+    hk_live *l = s->live;
+    if (hk_mark_get(&l->lost_to) <= hk_mark_get(&l->pos))
+        hk_mark_set(&l->lost_from, from);
+    hk_mark_set(&l->lost_to, to); /* last: the reader looks at it first */
+}
+
 void hk_live_ring(hark_sub *s)
 {
     hk_bell_ring(&s->live->bell);
@@ -158,31 +167,54 @@ void hk_live_push(hark_sub *s, hark_event *e)
 
 typedef enum outcome { MORE, END, FAILED } outcome;
 
+static void gap(hark_sub *s, uint64_t from, uint64_t to)
+{
+    hk_sub_gap(s, from, to);
+    if (!(s->flags & HARK_SUB_GAPS))
+        return;
+    s->live->gap_from = from;
+    s->live->gap_to = to;
+}
+
+/* Where a stretch that a server lost begins, of what is after pos; 0 = there is none. */
+static uint64_t lost_after(hk_live *l, uint64_t pos)
+{
+    if (HK_LIKELY(hk_mark_get(&l->lost_to) <= pos))
+        return 0;
+    uint64_t from = hk_mark_get(&l->lost_from);
+    return from > pos ? from : pos + 1;
+}
+
 /* Reads the next page after pos. */
 static outcome read_page(hark_sub *s)
 {
     hk_live *l = s->live;
-    uint64_t pos = hk_mark_get(&l->pos);
+    uint64_t pos = hk_mark_get(&l->pos), lost = lost_after(l, pos);
+    if (lost == pos + 1) {
+        uint64_t to = hk_mark_get(&l->lost_to);
+        gap(s, lost, to);
+        hk_mark_set(&l->pos, to);
+        return MORE;
+    }
     const hark_store_query q = {.size = sizeof q,
                                 .pattern = s->pattern,
                                 .after = pos,
+                                .before = lost,
                                 .limit = HK_LIVE_BATCH,
                                 .limit_bytes = (size_t)4 << 20};
     hark_store_page page = {.events = l->page};
     if (hk_bus_read(s->bus, &q, &page, NULL))
         return FAILED; /* closed, or a store in trouble: tried again later */
     if (page.gap > pos)
-        hk_sub_gap(s, pos + 1, page.gap);
-    if (page.gap > pos && s->flags & HARK_SUB_GAPS) {
-        l->gap_from = pos + 1;
-        l->gap_to = page.gap;
-    }
+        gap(s, pos + 1, page.gap);
+    if (lost && page.end)
+        page.covered = lost - 1;
     l->page_at = 0;
     l->page_n = page.n;
     l->page_covered = page.covered;
     if (page.n == 0)
         hk_mark_set(&l->pos, page.covered > pos ? page.covered : pos);
-    return page.n > 0 || !page.end ? MORE : END;
+    return page.n > 0 || !page.end || lost ? MORE : END;
 }
 
 /* The next event from the log while behind; NULL when it has come to the ring again, or `recheck`

@@ -50,7 +50,7 @@ static hark_err check_expected(const hark_bus *bus, const hark_event_spec *spec,
     if (bus->info.direct || bus->info.live_only)
         return hk_fail(ei, HARK_ENOTSUP,
                        "this store keeps no versions of subjects: no "
-                       "expected_version; use sqlite:PATH or postgresql://HOST/DATABASE");
+                       "expected_version; use sqlite:, postgresql:// or redis://");
     if (spec->expected_version < HARK_EXPECT_NONE)
         return hk_fail(ei, HARK_EINVAL, "expected_version is %lld; at least %d (none)",
                        (long long)spec->expected_version, HARK_EXPECT_NONE);

@@ -21,33 +21,58 @@ uint64_t hk_bus_visible(hark_bus *bus)
     return now.last_sequence;
 }
 
+hark_err hk_bus_newest(hark_bus *bus, uint64_t *ret, hark_errinfo *ei)
+{
+    const hark_store_query q = {.size = sizeof q, .limit = 1, .descending = 1};
+    hark_event *e = NULL;
+    hark_store_page page = {.events = &e};
+    *ret = hk_bus_visible(bus);
+    hark_err err = bus->info.shared ? hk_bus_read(bus, &q, &page, ei) : HARK_OK;
+    if (err || page.n == 0)
+        return err;
+    uint64_t seq = hark_event_sequence(e);
+    *ret = seq > *ret ? seq : *ret;
+    hark_event_unref(e);
+    return HARK_OK;
+}
+
 void hk_page_drop(hark_store_page *page)
 {
     while (page->n)
         hark_event_unref(page->events[--page->n]);
 }
 
-/* A page that the tail has whole. */
-static bool from_tail(hark_bus *bus, const hark_store_query *q, hark_store_page *ret)
+/* The tail has it as far as the log goes. On a shared store the log goes on behind what is shown here: whoever waits for dispatch
+ * comes to that in time, whoever asks for a place farther on (`before`) is answered by the store. */
+static bool tail_may_have(hark_bus *bus, const hark_store_query *q)
 {
     if (bus->info.direct || q->descending || q->after + 1 < hk_mark_get(&bus->tail.oldest))
         return false;
-    hk_tail_read(&bus->tail, q, ret);
-    if (ret->gap) { /* evicted while it was read */
-        hk_page_drop(ret);
-        return false;
-    }
-    return true;
+    return !bus->info.shared || q->before <= hk_mark_get(&bus->tail.visible) + 1;
 }
 
-hark_err hk_bus_read(hark_bus *bus, const hark_store_query *q, hark_store_page *ret,
-                     hark_errinfo *ei)
+/* A page that the tail has whole. `newest`: it is not to end where what is shown here ends, but the log. */
+static bool from_tail(hark_bus *bus, const hark_store_query *q, bool newest, hark_store_page *ret)
+{
+    if (!tail_may_have(bus, q))
+        return false;
+    hk_tail_read(&bus->tail, q, ret);
+    bool short_of = newest && bus->info.shared && ret->end && !q->before;
+    if (!ret->gap && !short_of)
+        return true;
+    hk_page_drop(ret); /* a gap: evicted while it was read */
+    ret->gap = 0;
+    return false;
+}
+
+static hark_err read_page(hark_bus *bus, const hark_store_query *q, bool newest,
+                          hark_store_page *ret, hark_errinfo *ei)
 {
     ret->n = 0;
     ret->gap = 0;
     if (bus->info.live_only)
         return hk_no_log(bus, "reading", ei);
-    if (from_tail(bus, q, ret))
+    if (from_tail(bus, q, newest, ret))
         return HARK_OK;
     hark_err err = hk_store_enter(bus, ei);
     if (err)
@@ -55,6 +80,12 @@ hark_err hk_bus_read(hark_bus *bus, const hark_store_query *q, hark_store_page *
     err = bus->ops->read(bus->store, q, ret, ei);
     hk_store_leave(bus);
     return err;
+}
+
+hark_err hk_bus_read(hark_bus *bus, const hark_store_query *q, hark_store_page *ret,
+                     hark_errinfo *ei)
+{
+    return read_page(bus, q, false, ret, ei);
 }
 
 hark_err hk_bus_read_one(hark_bus *bus, uint64_t seq, hark_event **ret, hark_errinfo *ei)
@@ -76,6 +107,8 @@ hark_err hk_bus_first(hark_bus *bus, const char *pattern, uint64_t after, hark_e
     *ret = NULL;
     while (q.after < visible) {
         hark_err err = hk_bus_read(bus, &q, &page, ei);
+        if (err || page.n == 0)
+            *ret = NULL; /* what a page was dropped with is still there */
         if (err || page.n > 0 || page.end || page.covered <= q.after)
             return err;
         q.after = page.covered;
@@ -159,7 +192,7 @@ hark_err hark_read(hark_bus *bus, const hark_read_opts *opts, hark_page **ret, h
                                 .limit_bytes = o.limit_bytes,
                                 .descending = o.descending};
     hark_store_page got = {.events = page->events};
-    err = hk_bus_read(bus, &q, &got, ei);
+    err = read_page(bus, &q, true, &got, ei);
     if (err) {
         free(page);
         return err;

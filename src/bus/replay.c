@@ -4,6 +4,7 @@
  * has stopped and stored where.
  *
  * The list's lock is a leaf: neither the store, the writer nor a handler is called under it. */
+#include "bus/party_i.h"
 #include "bus/replay_i.h"
 #include "bus/versions_i.h"
 
@@ -217,7 +218,7 @@ static hark_err put_job(hark_bus *bus, void *ud, hark_errinfo *ei)
 hark_err hk_replay_put(hark_bus *bus, hk_replay_row *row, hark_errinfo *ei)
 {
     row->r.changed_ns = hk_wall_ns();
-    return hk_writer_run(bus, put_job, row, ei);
+    return hk_writer_insist(bus, put_job, row, ei);
 }
 
 /* Where it stands is looked up on the writer: of two savers the later one has the later state. */
@@ -235,13 +236,14 @@ static hark_err save_job(hark_bus *bus, void *ud, hark_errinfo *ei)
     now.r.position = hk_mark_get(&r->position);
     now.r.done = hk_count_get(&r->done);
     now.r.rejected = hk_count_get(&r->rejected);
+    now.r.holds = hk_mark_get(&r->how) == HK_REPLAY_GOES;
     now.r.changed_ns = hk_wall_ns();
     return bus->ops->replay_put(bus->store, &now.r, ei);
 }
 
 hark_err hk_replay_save(hk_replay *r, hark_errinfo *ei)
 {
-    return hk_writer_run(r->bus, save_job, r, ei);
+    return hk_writer_insist(r->bus, save_job, r, ei);
 }
 
 hark_err hk_replay_count(hark_bus *bus, const hark_store_replay *r, uint64_t first, uint64_t last,
@@ -300,10 +302,12 @@ static hark_err check(const hark_replay_opts *o, hark_handler_fn fn, const hark_
 static hark_err plan(hk_replay *r, const hark_replay_opts *o, hark_errinfo *ei)
 {
     hark_bus_info facts = {.size = sizeof facts};
+    uint64_t newest = 0;
     hark_err err = hark_bus_info_get(r->bus, &facts);
+    if (!err)
+        err = hk_bus_newest(r->bus, &newest, ei);
     if (err)
         return err;
-    uint64_t newest = hk_bus_visible(r->bus);
     hark_store_replay x = {.id = r->row.id,
                            .pattern = o->type ? o->type : "**",
                            .first = o->first,
@@ -331,6 +335,10 @@ static hark_err take_up(hk_replay *r, const hk_replay_row *was, hark_errinfo *ei
         return hk_fail(ei, HARK_ECONFLICT,
                        "replay %s %s; give another id, or none, to begin another one", was->id,
                        was->r.state == HARK_REPLAYED ? "has come to its end" : "was cancelled");
+    if (was->r.elsewhere)
+        return hk_fail(ei, HARK_EEXIST,
+                       "replay %s runs in another process; cancel it there, or wait for it",
+                       was->id);
     hark_store_replay x = was->r;
     x.state = HARK_REPLAYING;
     x.error = NULL;
@@ -379,6 +387,8 @@ static hark_err start(hk_replay *r, hark_errinfo *ei)
     r->sub = hidden_sub(r->bus, r->row.pattern);
     if (!r->sub)
         return hk_fail(ei, HARK_ENOMEM, "no memory for a replay");
+    r->row.r.holds = 1;
+    r->lapses = hk_party_lapses(r->bus);
     hark_err err = hk_replay_put(r->bus, &r->row, ei);
     if (err)
         return err;

@@ -40,6 +40,7 @@ typedef struct hk_replay {
     hk_mark how;
     hk_gate gate; /* opened when `how` moves, and at a drain */
     uint64_t done_before;
+    uint64_t lapses;         /* of the lease (party.c), before it was stored as this process's */
     int64_t since, ended_at; /* mono; the latter under the lock, 0 = it runs */
     bool lost;               /* likewise: its end could not be stored */
     hk_replay_phase phase;   /* likewise */

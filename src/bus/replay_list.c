@@ -10,7 +10,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* How often the floor of a consumer is looked at while somebody waits for the end of its replay. */
+/* How often the floor of a consumer, or the row of a replay in another process, is looked at while somebody waits
+ * for the end of the replay. */
 #define LOOK_NS (INT64_C(20) * 1000000)
 
 /* ---- one of ours ----------------------------------------------------------------------------- */
@@ -42,12 +43,13 @@ static void look_at_row(const hark_store_replay *r, hark_replay_info *ret)
     (void)snprintf(ret->error, sizeof ret->error, "%s", r->error ? r->error : "");
 }
 
-/* What the store says of one that does not run here: then one that was running no longer is. */
+/* What the store says of one that does not run here: then one that was running no longer is, unless another process
+ * has it. */
 static hark_err look_at_rest(hark_bus *bus, const hark_store_replay *r, hark_replay_info *ret,
                              hark_errinfo *ei)
 {
     look_at_row(r, ret);
-    if (ret->state == HARK_REPLAYING)
+    if (ret->state == HARK_REPLAYING && !r->elsewhere)
         ret->state = HARK_REPLAY_INTERRUPTED;
     return hk_replay_missing(bus, r, &ret->missing, ei);
 }
@@ -224,18 +226,32 @@ static hark_err wait_for_ours(hk_replay *r, int64_t deadline, hark_errinfo *ei)
     return err;
 }
 
-/* The floor tells, and the store keeps it: it is looked at every now and then. */
-static hark_err wait_for_consumer(hark_bus *bus, const char *id, int64_t deadline, hark_errinfo *ei)
+/* Of one that does not run here: is it under way? The floor of the consumer tells, or the other process. */
+static hark_err look_if_under_way(hark_bus *bus, const char *id, bool consumer, bool *ret,
+                                  hark_errinfo *ei)
+{
+    rerun r = {.floor = 0};
+    hk_replay_row row = {.r.elsewhere = 0};
+    hark_err err = consumer ? find_rerun(bus, id, &r, ei) : hk_replay_row_find(bus, id, &row, ei);
+    if (err == HARK_ENOTFOUND && !consumer)
+        err = no_such(id, ei);
+    *ret = consumer ? !is_over(&r) : row.r.elsewhere && row.r.state == HARK_REPLAYING;
+    return err;
+}
+
+/* The store keeps it: it is looked at every now and then. */
+static hark_err wait_for_others(hark_bus *bus, const char *id, bool consumer, int64_t deadline,
+                                hark_errinfo *ei)
 {
     hk_replays *rs = hk_replays_of(bus, true);
     if (!rs)
         return hk_fail(ei, HARK_ENOMEM, "no memory to wait for a replay");
     for (;;) {
-        rerun r;
-        hark_err err = find_rerun(bus, id, &r, ei);
+        bool goes = false;
+        hark_err err = look_if_under_way(bus, id, consumer, &goes, ei);
         if (!err && !hk_bus_accepts(bus))
             err = hk_fail(ei, HARK_ECLOSED, "the bus is closed or draining");
-        if (err || is_over(&r))
+        if (err || !goes)
             return err;
         int64_t left = time_left(deadline);
         if (left == 0)
@@ -263,8 +279,8 @@ hark_err hark_replay_wait(hark_bus *bus, const char *id, int64_t timeout_ms, har
     }
     hark_replay_info now = {.size = sizeof now};
     err = get(bus, id, &now, ei);
-    if (!err && now.consumer[0] && now.state == HARK_REPLAYING) {
-        err = wait_for_consumer(bus, id, deadline, ei);
+    if (!err && now.state == HARK_REPLAYING) {
+        err = wait_for_others(bus, id, now.consumer[0] != '\0', deadline, ei);
         if (!err)
             err = get(bus, id, &now, ei);
     }
@@ -376,7 +392,10 @@ static hark_err cancel_stored(hark_bus *bus, const char *id, hark_errinfo *ei)
     err = hk_replay_row_find(bus, id, &row, ei);
     if (!err && (row.r.state == HARK_REPLAYED || row.r.state == HARK_REPLAY_STOPPED))
         err = has_ended(id, ei);
+    if (!err && row.r.elsewhere)
+        err = hk_fail(ei, HARK_EEXIST, "replay %.60s runs in another process; cancel it there", id);
     row.r.state = HARK_REPLAY_STOPPED;
+    row.r.holds = 0;
     if (!err)
         err = hk_replay_put(bus, &row, ei);
     hk_replay_drop(taken);
@@ -402,7 +421,7 @@ static void end_rerun_here(hark_sub *s)
 {
     hk_consumer *c = s->consumer;
     pthread_mutex_lock(&c->lock);
-    hk_core_end_replay(c->core);
+    hk_cores_end_replay(c->cores);
     c->rerun = (hark_store_rerun){0};
     hk_consumer_unlock(c);
     hk_gate_open(&s->gate); /* what its rate held back */
@@ -413,7 +432,7 @@ static void end_rerun_here(hark_sub *s)
 static hark_err drop_mark(hark_bus *bus, rerun *r, hark_errinfo *ei)
 {
     pthread_mutex_lock(&bus->admin);
-    hark_err err = hk_writer_run(bus, end_rerun_job, r, ei);
+    hark_err err = hk_writer_insist(bus, end_rerun_job, r, ei);
     hark_sub *s = err ? NULL : hk_consumer_find(bus, r->consumer);
     if (s)
         end_rerun_here(s);

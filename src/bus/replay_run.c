@@ -1,6 +1,7 @@
 /* replay_run.c: the thread of a replay: reads pages of the log, hands out events one by one, at the
  * rate asked for, and stores where it stands. It waits on one gate only, so that a cancel or a drain
  * ends every wait at once; what its handler runs is waited for. */
+#include "bus/party_i.h"
 #include "bus/replay_i.h"
 #include "bus/versions_i.h"
 
@@ -12,6 +13,7 @@ enum { PAGE = 256, REPEATS = 10, SAVE_EVENTS = 1000 };
 #define SAVE_NS     (INT64_C(200) * 1000000)
 #define FIRST_NS    (INT64_C(50) * 1000000) /* pauses of repeats, growing */
 #define LONGEST_NS  (INT64_C(5000) * 1000000)
+#define DOUBT_NS    (INT64_C(100) * 1000000)
 #define CATCH_UP_NS (INT64_C(20) * 1000000) /* a rate is made up for after a pause this long */
 
 typedef struct run {
@@ -22,7 +24,9 @@ typedef struct run {
     int64_t step, next_at; /* between events at the rate; 0 = no rate */
     int64_t delay_ms;      /* what the last handler asked for; -1 = nothing */
     int failures;          /* reads in a row */
+    uint64_t lapses;       /* of the lease, when it was last known to be this process's */
     bool broken, save_failed;
+    bool taken;      /* another process has taken it up */
     char error[256]; /* of the last failure */
 } run;
 
@@ -41,11 +45,50 @@ static void breaks(run *w, const char *what, uint64_t seq, int64_t times)
     w->broken = true;
 }
 
+/* ---- among other processes ------------------------------------------------------------------- */
+
+static void is_taken(run *w)
+{
+    w->taken = true;
+    if (!hk_mark_move(&w->r->how, HK_REPLAY_GOES, HK_REPLAY_DRAINED))
+        return;
+    hk_log(
+        HK_WARN,
+        "replay %s ends here: the lease of this process was over, and another one has taken it up",
+        w->r->row.id);
+}
+
+/* While the lease is over another process may take it up, and even be through with it. False: not now, or it is taken. */
+static bool is_ours(run *w)
+{
+    hk_replay *r = w->r;
+    hk_replay_row now;
+    if (!hk_party_lives(r->bus) || w->taken)
+        return false;
+    uint64_t lapses = hk_party_lapses(r->bus);
+    if (HK_LIKELY(lapses == w->lapses))
+        return true;
+    hark_err err = hk_replay_row_find(r->bus, r->row.id, &now, NULL);
+    if (err && err != HARK_ENOTFOUND)
+        return false;
+    if (err || now.r.elsewhere || now.r.state != HARK_REPLAYING ||
+        now.r.position > hk_mark_get(&r->position)) {
+        is_taken(w);
+        return false;
+    }
+    w->lapses = lapses;
+    return true;
+}
+
 /* ---- saving ---------------------------------------------------------------------------------- */
 
 static void save(run *w)
 {
     hark_errinfo ei = {0};
+    if (!is_ours(w)) {
+        w->save_at = hk_mono_ns() + SAVE_NS;
+        return;
+    }
     hark_err err = hk_replay_save(w->r, &ei);
     w->save_at = hk_mono_ns() + (err ? SAVE_NS * 5 : SAVE_NS);
     if (!err)
@@ -166,11 +209,19 @@ static void is_done(run *w, uint64_t seq, bool rejected)
     save_if_due(w);
 }
 
+static bool wait_until_ours(run *w)
+{
+    while (!is_ours(w))
+        if (!wait_until(w, hk_mono_ns() + DOUBT_NS))
+            return false;
+    return true;
+}
+
 /* False when the replay ends here. */
 static bool hand_out(run *w, hark_event *e)
 {
     uint64_t seq = hark_event_sequence(e);
-    for (int64_t attempt = 1; pace(w); attempt++) {
+    for (int64_t attempt = 1; pace(w) && wait_until_ours(w); attempt++) {
         hark_verdict v = call(w, e, attempt);
         if (v == HARK_ACK || v == HARK_REJECT) {
             is_done(w, seq, v == HARK_REJECT);
@@ -316,7 +367,9 @@ static void save_end(run *w)
     hark_err err;
     for (int64_t n = 1;; n++) {
         unsigned seen = hk_gate_look(&r->gate);
-        err = hk_replay_save(r, &ei);
+        err = is_ours(w) ? hk_replay_save(r, &ei)
+              : w->taken ? hk_fail(&ei, HARK_EEXIST, "it is another process's")
+                         : hk_fail(&ei, HARK_ESTORE, "the lease of this process is over");
         hark_class class = hark_err_class(err);
         if (!err || class == HARK_CLASS_FATAL || class == HARK_CLASS_REFUSED ||
             !hk_bus_accepts(r->bus))
@@ -325,8 +378,9 @@ static void save_end(run *w)
     }
     if (!err)
         return;
-    hk_log(HK_WARN, "replay %s: how it ended is not stored (%s); it can be gone on with", r->row.id,
-           hk_err_says(err, &ei));
+    if (!w->taken)
+        hk_log(HK_WARN, "replay %s: how it ended is not stored (%s); it can be gone on with",
+               r->row.id, hk_err_says(err, &ei));
     hk_replays *rs = hk_replays_of(r->bus, false);
     pthread_mutex_lock(&rs->lock);
     r->lost = true;
@@ -353,6 +407,7 @@ void *hk_replay_main(void *arg)
     pthread_mutex_unlock(&rs->lock);
     int64_t now = hk_mono_ns();
     run w = {.r = r, .save_at = now + SAVE_NS, .next_at = now, .delay_ms = -1};
+    w.lapses = r->lapses;
     hk_random(&w.rng, sizeof w.rng);
     w.step = r->row.r.rate > 0 ? INT64_C(1000000000) / r->row.r.rate : 0;
     reads(&w);

@@ -2,7 +2,7 @@
  * of a few milliseconds between the writer's groups, oldest first, and knows which consumers still
  * need what; this file knows the rules, the running replays, and hands out gaps that `force` made.
  * What was removed may be read for a while yet from the bus's tail in memory. */
-#include "bus/bus_i.h"
+#include "bus/party_i.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -10,6 +10,9 @@
 enum { GAPS_MAX = 256 };
 #define PASS_NS  INT64_C(1000000000)
 #define SLICE_NS (INT64_C(2) * 1000000)
+/* hark_retain_now, while another process trims: how often it tries, and for how long. */
+#define LOCKED_NS (INT64_C(20) * 1000000)
+#define TURN_NS   INT64_C(10000000000)
 
 typedef struct rule {
     struct rule *next;
@@ -146,15 +149,16 @@ void hk_retains_free(hark_bus *bus)
 /* ---- one slice ------------------------------------------------------------------------------- */
 
 /* Fills in what the first rule behind `number` asks for. HARK_ENOTFOUND: there is none. */
-static hark_err next_slice(hk_retains *rs, uint64_t number, slice *ret)
+static hark_err next_slice(hark_bus *bus, hk_retains *rs, uint64_t number, slice *ret)
 {
+    int64_t now = hk_bus_now(bus).wall;
     hark_err err = HARK_ENOTFOUND;
     pthread_mutex_lock(&rs->lock);
     rule *r = rs->rules;
     while (r && r->number <= number)
         r = r->next;
     if (r) {
-        int64_t before = r->max_age_ns ? hk_wall_ns() - r->max_age_ns : 0;
+        int64_t before = r->max_age_ns ? now - r->max_age_ns : 0;
         ret->number = r->number;
         ret->pattern = hk_strdup(r->pattern);
         ret->trim = (hark_store_trim){.size = sizeof ret->trim,
@@ -259,7 +263,7 @@ static void note_failure(hark_bus *bus, hk_retains *rs, hark_err err, const hark
     if (!rs->failed)
         hk_log(HK_WARN, "retention removes nothing just now: %s", hk_err_says(err, ei));
     rs->failed = true;
-    if (class == HARK_CLASS_FATAL || class == HARK_CLASS_UNKNOWN)
+    if (class == HARK_CLASS_FATAL || (class == HARK_CLASS_UNKNOWN && !bus->info.shared))
         hk_mark_set(&bus->read_only, 1);
 }
 
@@ -275,7 +279,8 @@ static bool run_slice(hark_bus *bus, hk_retains *rs, slice *s)
     let_in(bus, s);
     rs->failed &= err != HARK_OK;
     if (err) {
-        note_failure(bus, rs, err, &ei);
+        if (err != HARK_ELOCKED) /* on a shared store: another process is at it */
+            note_failure(bus, rs, err, &ei);
         end_slice(rs, 0, false);
     } else {
         end_slice(rs, s->trim.ret_more ? s->number - 1 : s->number, true);
@@ -291,7 +296,7 @@ bool hk_retain_turn(hark_bus *bus)
         return false;
     slice s;
     const hark_errinfo none = {0};
-    hark_err err = next_slice(rs, at, &s);
+    hark_err err = next_slice(bus, rs, at, &s);
     if (err) {
         if (err != HARK_ENOTFOUND)
             note_failure(bus, rs, err, &none);
@@ -321,16 +326,34 @@ static hark_err trim_job(hark_bus *bus, void *ud, hark_errinfo *ei)
     return trim(bus, ud, ei);
 }
 
+static hark_err apply_once(hark_bus *bus, slice *s, hark_errinfo *ei)
+{
+    keep_out(bus, s);
+    hark_err err = hk_writer_insist(bus, trim_job, s, ei);
+    if (!err)
+        tell_consumers(bus, s);
+    let_in(bus, s);
+    return err;
+}
+
+/* On a shared store another process may be at it: its slices are short. */
+static hark_err apply_in_turn(hark_bus *bus, slice *s, hark_errinfo *ei)
+{
+    int64_t patience = hk_mono_ns() + TURN_NS;
+    for (;;) {
+        hark_err err = apply_once(bus, s, ei);
+        int64_t now = hk_mono_ns();
+        if (err != HARK_ELOCKED || now >= patience || !hk_bus_rest(bus, now + LOCKED_NS))
+            return err;
+    }
+}
+
 /* Everything that one rule asks for. */
 static hark_err apply(hark_bus *bus, slice *s, uint64_t *removed, hark_errinfo *ei)
 {
     hark_err err;
     do {
-        keep_out(bus, s);
-        err = hk_writer_run(bus, trim_job, s, ei);
-        if (!err)
-            tell_consumers(bus, s);
-        let_in(bus, s);
+        err = apply_in_turn(bus, s, ei);
         if (!err)
             *removed += s->trim.ret_removed;
     } while (!err && s->trim.ret_more);
@@ -350,7 +373,7 @@ hark_err hark_retain_now(hark_bus *bus, uint64_t *ret_removed, hark_errinfo *ei)
     slice *s = malloc(sizeof *s);
     if (!s)
         return hk_fail(ei, HARK_ENOMEM, "no memory to apply rules of retention");
-    for (uint64_t at = 0; rs && !err && !(err = next_slice(rs, at, s)); at = s->number) {
+    for (uint64_t at = 0; rs && !err && !(err = next_slice(bus, rs, at, s)); at = s->number) {
         err = apply(bus, s, &removed, ei);
         free(s->pattern);
     }

@@ -1,6 +1,10 @@
 /* schedule.c: publishing later. A schedule is a row of the store; a queue of what is due when
  * (hk_sched, in src/delivery) is kept in memory. The writer takes what is due, appends the event and
- * drops the row in one group, so an event is published once, whatever crashes. */
+ * drops the row in one group, so an event is published once, whatever crashes.
+ *
+ * On a shared store schedules are everybody's, and the server's clock says when they are due. Each process looks now and then for
+ * those that are due soon; the group that drops the row first is the one that publishes. */
+#include "bus/party_i.h"
 #include "bus/schedule_i.h"
 
 #include <stdlib.h>
@@ -8,21 +12,30 @@
 
 /* While something waits by the wall clock, that is looked at so often: it may be set. */
 #define CLOCK_LOOK_NS (INT64_C(250) * 1000000)
+/* Schedules of other processes are looked for this long before they are due, no more often than this, and no less. */
+#define AHEAD_NS     INT64_C(1500000000)
+#define LOOK_NS      INT64_C(1000000000)
+#define LOOK_MOST_NS INT64_C(5000000000)
 
 enum { BY_DELAY = 1, TIME_GIVEN = 2 };
+
+/* Events of one turn; more wait for the next group. */
+enum { TURN = 1024 };
 
 /* ---- opening --------------------------------------------------------------------------------- */
 
 typedef struct loading {
     hk_writer *w;
+    bool shared;
     hk_now now;
+    size_t n, added;
     hark_err err;
 } loading;
 
 static bool load_one(void *ud, const hark_store_schedule *sch)
 {
     loading *x = ud;
-    bool by_delay = (sch->by_delay & BY_DELAY) != 0;
+    bool by_delay = !x->shared && (sch->by_delay & BY_DELAY) != 0;
     int64_t due = by_delay ? x->now.mono + (sch->due_ns - x->now.wall) : sch->due_ns;
     x->err = hk_sched_add(x->w->sched, sch->id, due, by_delay);
     return !x->err;
@@ -30,7 +43,7 @@ static bool load_one(void *ud, const hark_store_schedule *sch)
 
 hark_err hk_schedules_open(hark_bus *bus, hark_errinfo *ei)
 {
-    loading x = {.w = &bus->writer, .now = hk_now_get()};
+    loading x = {.w = &bus->writer, .shared = bus->info.shared, .now = hk_now_get()};
     bus->writer.sched = hk_sched_new();
     if (!bus->writer.sched)
         return hk_fail(ei, HARK_ENOMEM, "no memory for schedules");
@@ -44,6 +57,63 @@ void hk_schedules_close(hark_bus *bus)
 {
     hk_sched_free(bus->writer.sched);
     bus->writer.sched = NULL;
+}
+
+/* ---- those of others ------------------------------------------------------------------------- */
+
+void hk_schedules_hint(hark_bus *bus)
+{
+    hk_mark_set(&bus->writer.sched_hint, 1);
+    hk_inbox_wake(&bus->writer.inbox);
+}
+
+static bool learn_one(void *ud, const hark_store_schedule *sch)
+{
+    loading *x = ud;
+    hk_writer *w = x->w;
+    pthread_mutex_lock(&w->sched_lock);
+    bool fresh = w->sched && !hk_sched_knows(w->sched, sch->id);
+    if (fresh)
+        x->err = hk_sched_add(w->sched, sch->id, sch->due_ns, false);
+    pthread_mutex_unlock(&w->sched_lock);
+    x->n++;
+    x->added += fresh;
+    return !x->err;
+}
+
+/* How long until the next look. */
+static int64_t look(hark_bus *bus)
+{
+    loading x = {.w = &bus->writer, .shared = true};
+    int64_t next = -1;
+    hark_err err = bus->ops->schedules_due(bus->store, AHEAD_NS, TURN, learn_one, &x, &next, NULL);
+    if (err || x.err)
+        return LOOK_NS;
+    if (x.n >= TURN && x.added > 0) /* more of them, when these are published */
+        return 0;
+    if (x.n >= TURN)
+        return LOOK_NS;
+    if (next < 0 || next - LOOK_NS > LOOK_MOST_NS)
+        return LOOK_MOST_NS;
+    return next > LOOK_NS * 2 ? next - LOOK_NS : LOOK_NS;
+}
+
+/* How long until the next look, after one if it was due; -1 = there is none. */
+static int64_t look_for_others(hark_bus *bus)
+{
+    hk_writer *w = &bus->writer;
+    if (!bus->info.shared)
+        return -1;
+    int64_t now = hk_mono_ns(), at = w->sched_look, soon = w->sched_looked + LOOK_NS;
+    if (hk_mark_get(&w->sched_hint) && soon < at)
+        at = soon;
+    if (now < at)
+        return at - now;
+    hk_mark_set(&w->sched_hint, 0); /* before the look: what comes meanwhile is for the next one */
+    int64_t wait = look(bus);
+    w->sched_looked = now;
+    w->sched_look = now + wait;
+    return wait;
 }
 
 /* ---- what is due ----------------------------------------------------------------------------- */
@@ -140,20 +210,18 @@ static void attempt(hark_bus *bus, uint64_t id)
     /* else its group decides */
 }
 
-/* Events of one turn; more wait for the next group. */
-enum { TURN = 1024 };
-
 int64_t hk_schedules_due(hark_bus *bus)
 {
     hk_writer *w = &bus->writer;
-    hk_now now = hk_now_get();
+    int64_t others = look_for_others(bus);
+    hk_now now = hk_bus_now(bus);
     uint64_t id;
     for (size_t n = 0; n < TURN && take(w, now, &id); n++)
         attempt(bus, id);
     pthread_mutex_lock(&w->sched_lock);
     int64_t wait = w->sched ? hk_sched_wait(w->sched, now, CLOCK_LOOK_NS) : -1;
     pthread_mutex_unlock(&w->sched_lock);
-    return wait;
+    return others < 0 || (wait >= 0 && wait < others) ? wait : others;
 }
 
 /* ---- making one ------------------------------------------------------------------------------ */
@@ -220,7 +288,7 @@ void hk_due_drop(hark_bus *bus, hk_due *due)
 hark_err hk_scheduling_make(hark_bus *bus, const hark_event_spec *spec, hark_when when,
                             hk_scheduling *ret, hark_errinfo *ei)
 {
-    hk_now now = hk_now_get();
+    hk_now now = hk_bus_now(bus);
     hk_scheduling x = {.sch.created_ns = now.wall};
     if (spec->expected_version)
         return hk_fail(ei, HARK_EINVAL,
@@ -276,7 +344,7 @@ static hark_err add_job(hark_bus *bus, void *ud, hark_errinfo *ei)
 
 static hark_err add(hark_bus *bus, adding *a, hark_schedule_id *ret, hark_errinfo *ei)
 {
-    hark_err err = hk_writer_run(bus, add_job, a, ei);
+    hark_err err = hk_writer_insist(bus, add_job, a, ei);
     if (err)
         return err;
     uint64_t id = a->x.due.id;
@@ -318,7 +386,7 @@ hark_err hark_schedule_cancel(hark_bus *bus, hark_schedule_id id, hark_errinfo *
 {
     hark_err err = hk_may_operate(bus, "hark_schedule_cancel", ei);
     if (!err)
-        err = hk_writer_run(bus, drop_job, &id, ei);
+        err = hk_writer_insist(bus, drop_job, &id, ei);
     if (err)
         return err;
     hk_schedule_done(bus, id);

@@ -43,16 +43,16 @@ static hark_err settle(hk_consumer *c, hark_delivery *d, hark_verdict verdict)
 {
     hark_verdict came;
     int64_t delay_ns = d->delay_ms < 0 ? -1 : hk_ms_to_ns(d->delay_ms);
-    hk_now now = hk_now_get();
+    hk_now now = hk_consumer_now(c);
     hark_err err = is_stale(c, d) ? HARK_ESTALE : HARK_OK;
     /* first: a crash in between leaves the event as if it had not been started */
     hk_consumer_give_slot(c, d);
     if (!err && hk_mark_get(&c->sub->bus->gate) == HK_CLOSED) {
-        hk_core_unstart(c->core, d->lease);
+        hk_cores_unstart(c->cores, d->lease);
         err = HARK_ECLOSED;
     }
     if (!err)
-        err = hk_core_settle(c->core, d->lease, verdict, delay_ns, d->error, now, &came);
+        err = hk_cores_settle(c->cores, d->lease, verdict, delay_ns, d->error, now, &came);
     if (!err)
         note_settled(c, d, came, now);
     return err;
@@ -71,17 +71,28 @@ hark_err hk_consumer_settle(hark_delivery *d, hark_verdict verdict)
     return err;
 }
 
+/* Under the lock. By which right it is acked is settled now: should the share be lost before the commit, and come back,
+ * the store refuses it by its token. */
+static hark_err seal(hk_consumer *c, hark_delivery *d)
+{
+    hark_err err = d->settled || is_stale(c, d) ? HARK_ESTALE : HARK_OK;
+    if (!err)
+        err = hk_cores_owned(c->cores, d->lease, &d->of);
+    return err ? err : hk_cores_seal(c->cores, d->lease);
+}
+
 hark_err hk_consumer_seal(hark_delivery *d, hark_errinfo *ei)
 {
     hk_consumer *c = d->sub->consumer;
     pthread_mutex_lock(&c->lock);
-    hark_err err = d->settled || is_stale(c, d) ? HARK_ESTALE : hk_core_seal(c->core, d->lease);
+    hark_err err = seal(c, d);
     pthread_mutex_unlock(&c->lock);
     if (!err)
         return HARK_OK;
     return hk_fail(ei, err,
-                   "event %llu of consumer %s is settled, timed out or reset: nothing was done",
-                   (unsigned long long)d->seq, d->sub->name);
+                   "event %llu of consumer %s is settled, timed out%s or reset: nothing was done",
+                   (unsigned long long)d->seq, d->sub->name,
+                   d->sub->bus->info.shared ? ", another process's" : "");
 }
 
 /* Under the lock. */
@@ -91,17 +102,17 @@ static void unseal(hk_consumer *c, hark_delivery *d, bool committed, hk_now now)
     d->settled = committed;
     if (committed)
         hk_consumer_give_slot(c, d);
-    if (committed && !stale && hk_core_acked(c->core, d->lease) == HARK_OK)
+    if (committed && !stale && hk_cores_acked(c->cores, d->lease) == HARK_OK)
         note_settled(c, d, HARK_ACK, now);
     else if (!committed && !stale)
-        hk_core_unseal(c->core, d->lease);
+        hk_cores_unseal(c->cores, d->lease);
 }
 
 void hk_consumer_unseal(hark_delivery *d, bool committed)
 {
     hk_consumer *c = d->sub->consumer;
     pthread_mutex_lock(&c->lock);
-    unseal(c, d, committed, hk_now_get());
+    unseal(c, d, committed, hk_consumer_now(c));
     hk_consumer_unlock(c);
     hk_gate_open(&d->sub->gate);
 }
@@ -128,7 +139,7 @@ void hk_consumer_committed(hark_delivery *d, hark_tx *tx)
 static size_t unseal_all(hk_consumer *c, hark_delivery *all)
 {
     size_t n = 0;
-    hk_now now = hk_now_get();
+    hk_now now = hk_consumer_now(c);
     pthread_mutex_lock(&c->lock);
     for (hark_delivery *d = all; d; d = d->next, n++)
         unseal(c, d, true, now);
@@ -172,7 +183,7 @@ hark_err hk_consumer_extend(hark_delivery *d, int64_t ms)
     pthread_mutex_lock(&c->lock);
     hark_err err = is_stale(c, d)
                        ? HARK_ESTALE
-                       : hk_core_extend(c->core, d->lease, hk_mono_ns() + hk_ms_to_ns(ms));
+                       : hk_cores_extend(c->cores, d->lease, hk_mono_ns() + hk_ms_to_ns(ms));
     hk_consumer_unlock(c);
     if (!err) {
         hk_gate_open(&d->sub->gate);
@@ -186,7 +197,7 @@ void hk_consumer_gap_done(hark_delivery *d)
     hk_consumer *c = d->sub->consumer;
     pthread_mutex_lock(&c->lock);
     if (!is_stale(c, d))
-        hk_core_gap_done(c->core, d->gap_to);
+        hk_cores_gap_done(c->cores, d->gap_to);
     hk_consumer_unlock(c);
 }
 
@@ -205,7 +216,7 @@ static void note_stuck(hk_consumer *c, hk_lease lease)
 {
     for (hk_worker *w = c->workers_first; w; w = w->next)
         if (w->busy && !w->stuck && w->generation == c->generation &&
-            w->lease.place == lease.place && w->lease.token == lease.token)
+            hk_lease_same(w->lease, lease))
             replace(c, w);
 }
 
@@ -216,13 +227,22 @@ void hk_consumer_outlived(hk_consumer *c)
             replace(c, w);
 }
 
+void hk_consumer_bereft(hk_consumer *c)
+{
+    hark_store_owned of;
+    for (hk_worker *w = c->workers_first; w; w = w->next)
+        if (w->busy && !w->stuck && w->generation == c->generation &&
+            hk_cores_owned(c->cores, w->lease, &of))
+            replace(c, w);
+}
+
 /* Under the lock. */
 void hk_consumer_timeouts(hk_consumer *c)
 {
     hk_lease lease;
     uint64_t seq;
     hark_verdict verdict;
-    while (!c->stale && hk_core_expire(c->core, hk_now_get(), &lease, &seq, &verdict)) {
+    while (!c->stale && hk_cores_expire(c->cores, hk_consumer_now(c), &lease, &seq, &verdict)) {
         hk_log(HK_WARN, "consumer %s: no answer to event %llu within its time", c->sub->name,
                (unsigned long long)seq);
         hk_count_bump(&c->sub->timed_out, 1);
@@ -237,7 +257,7 @@ int64_t hk_consumer_expire(hark_sub *s)
     hk_consumer *c = s->consumer;
     pthread_mutex_lock(&c->lock);
     hk_consumer_timeouts(c);
-    int64_t due = c->handler_ns >= 0 && !c->stale ? hk_core_due(c->core) : -1;
+    int64_t due = c->handler_ns >= 0 && !c->stale ? hk_cores_due(c->cores) : -1;
     hk_consumer_unlock(c);
     return due;
 }

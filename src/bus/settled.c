@@ -11,12 +11,16 @@
 /* After a look the thread rests REST times as long as it took, since looking takes the consumers'
  * locks; but nobody is to wait for that for long. */
 enum { REST = 4 };
-#define REST_MOST_NS (INT64_C(4) * 1000000)
+#define REST_MOST_NS  (INT64_C(4) * 1000000)
+#define DOUBT_NS      (INT64_C(2000) * 1000000)
+#define LOOK_AGAIN_NS (INT64_C(20) * 1000000)
 
 struct hk_waiter {
     hk_waiter *next;
     hk_sought sought;
     int64_t timeout_ms, deadline; /* mono, ns; -1 = never */
+    bool doubtful;                /* its sequence is farther on than what is shown here */
+    int64_t doubt; /* the log has not got there: it may until then; 0 = not looked yet */
     hark_settled_fn fn;
     void *ud;
     char consumer[];
@@ -45,6 +49,15 @@ static hark_err timed_out(const hk_sought *x, int64_t timeout_ms, hark_errinfo *
         "%llu; hark_why tells what it is at",
         x->consumer, (unsigned long long)x->seq, (long long)timeout_ms,
         (unsigned long long)x->ret.lag);
+}
+
+static hark_err not_in_log(const char *call, uint64_t seq, uint64_t newest, hark_errinfo *ei)
+{
+    return hk_fail(
+        ei, HARK_EINVAL,
+        "%s: sequence %llu is not in the log yet, whose newest is %llu; wait for what was "
+        "published",
+        call, (unsigned long long)seq, (unsigned long long)newest);
 }
 
 static hark_err closed(const char *consumer, uint64_t seq, hark_errinfo *ei)
@@ -79,10 +92,34 @@ static void tell_all(hark_bus *bus, hk_waiter *list, hark_err err)
 
 /* ---- the thread ------------------------------------------------------------------------------ */
 
+/* Another process's event, which is not shown here yet, or nobody's. The store is asked once; what was appended and
+ * removed since is seen by the tail alone. False: nothing is known yet. */
+static bool look_at_end(hark_bus *bus, hk_waiter *w, int64_t now)
+{
+    hk_sought *x = &w->sought;
+    uint64_t newest = hk_bus_visible(bus);
+    if (!w->doubt) {
+        x->err = hk_bus_newest(bus, &newest, &x->ei);
+        w->doubt = now + DOUBT_NS;
+    }
+    if (x->err)
+        return true;
+    w->doubtful = newest < x->seq;
+    x->again = w->doubtful ? now + LOOK_AGAIN_NS : -1;
+    if (!w->doubtful || (now < w->doubt && (w->deadline < 0 || now < w->deadline)))
+        return false;
+    x->err = not_in_log("hark_settled_async", x->seq, newest, &x->ei);
+    return true;
+}
+
 /* Looks for one; false: it waits on. */
 static bool look_for(hk_settled_round *r, hk_waiter *w)
 {
     hk_sought *x = &w->sought;
+    if (w->doubtful && look_at_end(r->bus, w, hk_mono_ns()))
+        return true;
+    if (w->doubtful)
+        return false;
     bool late = w->deadline >= 0 && hk_mono_ns() >= w->deadline;
     if (hk_settled_look(r, x))
         return true;
@@ -233,21 +270,26 @@ static hark_err come(hark_bus *bus, hk_waiter *w)
     return err;
 }
 
-/* On a direct store a receipt may come a moment before the event can be read: a reader waits for
- * that. */
-static bool in_log(hark_bus *bus, uint64_t seq)
+/* Is it in the log? On a direct store a receipt may come a moment before the event can be read: a reader waits for that. On a
+ * shared store it may be another process's: the store is asked, or, for who is not to block, by the thread later. */
+static hark_err check_in_log(hark_bus *bus, const char *call, uint64_t seq, bool may_ask,
+                             hark_errinfo *ei)
 {
-    if (seq <= hk_bus_visible(bus))
-        return true;
+    uint64_t newest = hk_bus_visible(bus);
     hark_event *e = NULL;
-    if (!bus->info.direct || hk_bus_read_one(bus, seq, &e, NULL))
-        return false;
+    hark_err err = HARK_OK;
+    if (seq <= newest || (bus->info.shared && !may_ask))
+        return HARK_OK;
+    if (bus->info.shared)
+        err = hk_bus_newest(bus, &newest, ei);
+    else if (bus->info.direct && !hk_bus_read_one(bus, seq, &e, NULL))
+        newest = hk_bus_visible(bus);
     hark_event_unref(e);
-    return seq <= hk_bus_visible(bus);
+    return err || seq <= newest ? err : not_in_log(call, seq, newest, ei);
 }
 
 static hark_err check(hark_bus *bus, const char *call, const char *consumer, uint64_t seq,
-                      int64_t timeout_ms, hark_errinfo *ei)
+                      int64_t timeout_ms, bool may_ask, hark_errinfo *ei)
 {
     if (!consumer || !*consumer)
         return hk_fail(ei, HARK_EINVAL, "%s: no consumer is named", call);
@@ -258,12 +300,7 @@ static hark_err check(hark_bus *bus, const char *call, const char *consumer, uin
         return hk_fail(ei, HARK_ECLOSED, "%s: the bus is closed", call);
     if (bus->info.live_only)
         return hk_no_log(bus, call, ei);
-    if (!in_log(bus, seq))
-        return hk_fail(ei, HARK_EINVAL,
-                       "%s: sequence %llu is not in the log yet, whose newest is %llu; wait for "
-                       "what was published",
-                       call, (unsigned long long)seq, (unsigned long long)hk_bus_visible(bus));
-    return HARK_OK;
+    return check_in_log(bus, call, seq, may_ask, ei);
 }
 
 static hark_err wait_async(hark_bus *bus, const char *consumer, uint64_t seq, int64_t timeout_ms,
@@ -275,6 +312,7 @@ static hark_err wait_async(hark_bus *bus, const char *consumer, uint64_t seq, in
         return hk_fail(ei, HARK_ENOMEM, "no memory to wait for consumer %.128s", consumer);
     memcpy(w->consumer, consumer, size);
     w->sought = (hk_sought){.consumer = w->consumer, .seq = seq, .again = -1};
+    w->doubtful = bus->info.shared && seq > hk_bus_visible(bus);
     w->timeout_ms = timeout_ms;
     w->deadline = timeout_ms < 0 ? -1 : hk_mono_ns() + hk_ms_to_ns(timeout_ms);
     w->fn = fn;
@@ -293,7 +331,7 @@ hark_err hark_settled_async(hark_bus *bus, const char *consumer, uint64_t sequen
 {
     if (!fn)
         return hk_fail(ei, HARK_EINVAL, "hark_settled_async: fn is NULL");
-    hark_err err = check(bus, "hark_settled_async", consumer, sequence, timeout_ms, ei);
+    hark_err err = check(bus, "hark_settled_async", consumer, sequence, timeout_ms, false, ei);
     return err ? err : wait_async(bus, consumer, sequence, timeout_ms, fn, ud, ei);
 }
 
@@ -334,7 +372,7 @@ hark_err hark_settled(hark_bus *bus, const char *consumer, uint64_t sequence, in
     if (!hk_role_may_block())
         return hk_fail(ei, HARK_EWRONGTHREAD,
                        "hark_settled would block this thread; use hark_settled_async");
-    hark_err err = check(bus, "hark_settled", consumer, sequence, timeout_ms, ei);
+    hark_err err = check(bus, "hark_settled", consumer, sequence, timeout_ms, true, ei);
     if (err)
         return err;
     hk_settled_round r = {.bus = bus};

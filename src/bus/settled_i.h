@@ -34,12 +34,18 @@ static inline void hk_settled_poke(hk_settled *m)
 
 enum { HK_SETTLED_STATE = 8 };
 
+/* Which share of the consumer an event belongs to, on a shared store. Of one that is in the log no more, nor among the dead
+ * letters, it is not known. */
+typedef enum hk_placing { HK_NOT_PLACED = 0, HK_PLACED, HK_NOWHERE } hk_placing;
+
 /* An event that somebody waits for, and what became of it. */
 typedef struct hk_sought {
     const char *consumer;
     uint64_t seq;
-    bool matches;  /* its pattern, as far as was asked */
-    int64_t again; /* when the store is to be looked at again (mono); -1 = when something moves */
+    bool matches; /* its pattern, as far as was asked */
+    hk_placing placing;
+    uint32_t share; /* 0 unless it is placed */
+    int64_t again;  /* when the store is to be looked at again (mono); -1 = when something moves */
     uint64_t state[HK_SETTLED_STATE]; /* of a consumer that is not open here, when looked at last */
     hark_settlement ret;
     hark_err err;

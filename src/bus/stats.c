@@ -99,6 +99,15 @@ static uint64_t count_schedules(hk_writer *w)
     return n;
 }
 
+/* The log's end as far as it is known here, without asking: on a shared store that may be farther on than what is shown. */
+static uint64_t known_end(hark_bus *bus)
+{
+    hark_bus_info info = {.size = sizeof info};
+    if (!bus->info.shared || hark_bus_info_get(bus, &info))
+        return hk_bus_visible(bus);
+    return info.last_sequence;
+}
+
 hark_err hark_stats_get(hark_bus *bus, hark_stats *ret)
 {
     if (ret->size != sizeof *ret)
@@ -110,7 +119,7 @@ hark_err hark_stats_get(hark_bus *bus, hark_stats *ret)
                         .commits = hk_count_get(&f->commits),
                         .failed_commits = hk_count_get(&f->failed_commits),
                         .schedules = count_schedules(&bus->writer),
-                        .last_sequence = hk_bus_visible(bus)};
+                        .last_sequence = known_end(bus)};
     for (hk_type_figures *t = first_type(f); t; t = t->next) {
         ret->published += hk_count_get(&t->count);
         ret->rate += hk_rate_read(&t->rate, wall);
@@ -180,9 +189,9 @@ static int64_t recorded_of(hark_bus *bus, uint64_t seq)
 static void read_lag(hark_sub *s, const hk_core_facts *f, hark_consumer_stats *ret)
 {
     hark_event *e = NULL;
-    uint64_t row = f->next_retry, visible = hk_bus_visible(s->bus);
+    uint64_t row = f->next_retry, end = known_end(s->bus);
     if (!hk_bus_first(s->bus, s->pattern, f->floor, &e, NULL) && e) {
-        ret->lag = visible > f->floor ? visible - f->floor : 0;
+        ret->lag = end > f->floor ? end - f->floor : 0;
         ret->oldest_ns = hark_event_recorded_ns(e);
         hark_event_unref(e);
     }
@@ -197,7 +206,7 @@ static void read_consumer(hark_sub *s, int64_t mono, hark_consumer_stats *ret)
 {
     hk_consumer *c = s->consumer;
     hk_core_facts f;
-    hk_consumer_facts(s, &f);
+    bool here = hk_consumer_facts(s, &f);
     *ret = (hark_consumer_stats){.consumer = s->name,
                                  .delivered = hk_count_get(&s->delivered),
                                  .acked = hk_count_get(&s->acked),
@@ -211,7 +220,8 @@ static void read_consumer(hark_sub *s, int64_t mono, hark_consumer_stats *ret)
                                  .deferred = f.deferred,
                                  .floor = f.floor,
                                  .rate = hk_rate_read(&c->figures.rate, mono)};
-    read_lag(s, &f, ret);
+    if (here) /* else others see to what is behind */
+        read_lag(s, &f, ret);
     read_latency(&c->figures.wait, &ret->wait);
     read_latency(&c->figures.handler, &ret->handler);
 }

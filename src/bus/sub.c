@@ -1,5 +1,5 @@
 /* sub.c: what live subscriptions and consumers share: subscribing, references, their end. */
-#include "bus/bus_i.h"
+#include "bus/party_i.h"
 #include "bus/versions_i.h"
 
 #include <stdlib.h>
@@ -184,7 +184,8 @@ static hark_err open_sub(hark_sub *s, const hark_sub_opts *o, hark_errinfo *ei)
     if (!err && s->fn)
         err = o->consumer ? hk_consumer_start(s) : hk_live_start(s);
     if (err) {
-        (void)hk_mark_move(&s->closed, 0, 1);
+        (void)hk_mark_move(&s->closed, 0, 1); /* first: it is not asked for any more */
+        hk_party_withdraw(s);
         list_remove(s);
     }
     return err;

@@ -2,6 +2,7 @@
  * publishes; the group runs it as a part of its own (group.c). What it publishes is made when it
  * asks for it and appended when it has returned; what it schedules is in tx_schedule.c. It may be run
  * again, so a run begins by dropping what the one before has left. */
+#include "bus/party_i.h"
 #include "bus/tx_i.h"
 #include "bus/versions_i.h"
 
@@ -140,9 +141,11 @@ static hark_err check_key(hark_tx *tx, const char *key)
 }
 
 /* The wall clock as it was when the bus was opened, and the monotonic one from then on: whoever
- * sets the clock does not make all keys expire. */
+ * sets the clock does not make all keys expire. On a shared store the server's clock, which all processes go by. */
 static int64_t steady_wall(const hark_bus *bus)
 {
+    if (bus->info.shared)
+        return hk_bus_now(bus).wall;
     return bus->opened_wall + (hk_mono_ns() - bus->opened_mono);
 }
 
@@ -226,7 +229,11 @@ static hark_err ack(hark_tx *tx)
     const hark_delivery *d = tx->delivery;
     if (!d || !d->sub->consumer)
         return HARK_OK;
-    return tx->bus->ops->ack(tx->bus->store, d->sub->consumer->id, d->generation, d->seq, &tx->ei);
+    hark_err err = tx->bus->ops->ack(tx->bus->store, d->sub->consumer->id, d->generation, d->of,
+                                     d->seq, &tx->ei);
+    if (err == HARK_ESTALE && tx->bus->info.shared)
+        hk_party_doubt(d->sub);
+    return err;
 }
 
 /* Not the closure: its time may end in a call of ours, where the program has the connection. */

@@ -1,7 +1,8 @@
-/* why.c: why a consumer stands where it stands. Facts are gathered first, of the core under the
+/* why.c: why a consumer stands where it stands. Facts are gathered first, of the cores under the
  * consumer's lock or of the store for one that is not open here; what they mean is decided from them
- * alone (judge); then it is said as fields and as one sentence (tell). */
-#include "bus/bus_i.h"
+ * alone (judge); then it is said as fields and as one sentence (tell). On a shared store that is told of the shares that
+ * are here; of one that is not open here, of all. */
+#include "bus/party_i.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -15,6 +16,8 @@ typedef struct facts {
     bool open_here, stale, pull;
     bool gap; /* one is to be handed out */
     bool read_only;
+    bool lapsed;         /* shared stores: the lease of this process is over */
+    size_t shares, here; /* it has, and those that are in this process */
     hark_err read_err;   /* of the last read */
     hark_err commit_err; /* of the last group; HARK_OK = not known */
     int64_t failed_ns;   /* wall; 0 = the last group was committed */
@@ -65,13 +68,13 @@ static hark_why_code judge_stop(const facts *f)
         return HARK_WHY_STORE_FAILING;
     if (c->paused)
         return HARK_WHY_PAUSED;
-    if (f->read_err || (f->failed_ns && f->unsaved))
+    if (f->lapsed || f->read_err || (f->failed_ns && f->unsaved))
         return HARK_WHY_STORE_FAILING;
-    if (f->stale)
+    if (f->stale || f->here == 0)
         return HARK_WHY_NOT_OPEN;
     if (c->ledger_full && f->unread)
         return HARK_WHY_LEDGER_FULL;
-    if (f->stuck || (c->running >= f->workers && running_for(f) >= SLOW))
+    if (f->stuck || ((c->running >= f->workers || c->alone) && running_for(f) >= SLOW))
         return HARK_WHY_WORKER_BUSY;
     if (c->window_full && f->unread && c->ready == 0 && c->running > 0 && c->running < f->workers)
         return HARK_WHY_WINDOW_FULL;
@@ -246,6 +249,13 @@ static void tell_catching_up(const facts *f, hark_why_info *r)
 static void tell_not_open(const facts *f, hark_why_info *r)
 {
     const hk_core_facts *c = &f->core;
+    if (f->open_here && !f->stale) {
+        say(r,
+            "has nothing to do here: none of its %zu shares is this process's; other processes "
+            "have them, or they come within seconds",
+            f->shares);
+        return;
+    }
     if (f->open_here) {
         say(r,
             "starts nothing while it is reset; if that lasts, it was reset or removed by somebody "
@@ -276,7 +286,11 @@ static void tell_paused(const facts *f, hark_why_info *r)
 static void tell_store_failing(const facts *f, hark_why_info *r)
 {
     r->since_ns = f->failed_ns;
-    if (f->read_only) {
+    if (f->lapsed && !f->read_only) {
+        say(r, "starts nothing: the lease of this process is over, since the store did not answer "
+               "in time; other processes may take its shares over, and it goes on when the store "
+               "answers");
+    } else if (f->read_only) {
         say(r, "cannot save what it does: the store takes no more writes since a failure; mend its "
                "cause (see the log) and open the bus again");
     } else if (f->read_err) {
@@ -320,6 +334,8 @@ static void tell_worker_busy(const facts *f, hark_why_info *r)
     }
     say(r, "is busy: %zu of %s at work, ", c->running, many(f->workers, "worker").s);
     say_running(f, r);
+    if (c->alone)
+        say(r, "; it runs alone, since processes have died beside it");
     say_also(f, r, true);
 }
 
@@ -396,6 +412,8 @@ static void tell(const facts *f, hark_why_code code, hark_why_info *r)
                          .parked_keys = f->core.parked_keys};
     say(r, "consumer %s ", f->name);
     tellers[code](f, r);
+    if (f->open_here && f->here > 0 && f->here < f->shares)
+        say(r, "; %zu of %zu shares are here", f->here, f->shares);
 }
 
 /* ---- gathering ------------------------------------------------------------------------------- */
@@ -423,7 +441,10 @@ static void look_at_bus(hark_bus *bus, facts *f)
     f->read_only = hk_mark_get(&bus->read_only) != 0;
     f->failed_ns = (int64_t)hk_mark_get(&bus->writer.last_failed_ns);
     f->commit_err = (hark_err)(int64_t)hk_mark_get(&bus->writer.last_error);
-    f->now = hk_now_get();
+    f->now = hk_bus_now(bus);
+    if (f->failed_ns && bus->info.shared)
+        f->failed_ns += hk_party_ahead(bus);
+    f->lapsed = bus->info.shared && !hk_party_lives(bus);
 }
 
 /* Does the log have an event for it after this place? What is after it but of other types does not
@@ -449,17 +470,21 @@ static hark_err look_here(hark_sub *s, facts *f, hark_errinfo *ei)
     f->pull = !s->fn;
     f->workers = c->in_flight;
     pthread_mutex_lock(&c->lock);
-    hk_core_facts_get(c->core, &f->core);
+    hk_cores_facts_get(c->cores, &f->core);
     keep_texts(f);
+    f->shares = c->shares;
+    f->here = hk_cores_count(c->cores);
     f->stale = c->stale;
     f->gap = c->gap_to != 0;
     f->read_err = c->read_err;
     f->rerun = c->rerun;
-    f->due = hk_core_due(c->core);
-    f->unsaved = c->stale || c->queued || hk_core_dirt(c->core) != HK_CLEAN;
+    f->due = hk_cores_due(c->cores);
+    f->unsaved = c->stale || c->queued || hk_cores_dirt(c->cores, hk_consumer_now(c)) != HK_CLEAN;
     f->stuck = c->stuck >= c->threads + c->to_start ? c->stuck : 0;
     pthread_mutex_unlock(&c->lock);
     look_at_bus(s->bus, f);
+    if (f->here == 0) /* what is unread is others' to read */
+        return HARK_OK;
     hark_err err = look_for_unread(s->bus, s->pattern, f->core.covered, f, ei);
     if (err == HARK_ECLOSED)
         return err;
@@ -480,20 +505,37 @@ static void count_row(facts *f, const hark_store_row *row)
     }
 }
 
-static hark_err look_in_store(hark_bus *bus, facts *f, hark_errinfo *ei)
+static hark_err look_at_share(hark_bus *bus, facts *f, uint32_t share, hark_store_consumer *ret,
+                              hark_errinfo *ei)
 {
-    hark_store_consumer state;
-    hark_err err = hk_consumer_look(bus, f->name, &state, ei);
+    hk_core_facts *c = &f->core;
+    hark_err err = hk_consumer_look(bus, f->name, share, ret, ei);
     if (err == HARK_ENOTFOUND)
         return hk_fail(ei, err, "no consumer '%.140s' is registered; hark_consumers lists them",
                        f->name);
     if (err)
         return err;
-    f->core.floor = f->core.covered = state.ret_floor;
-    f->core.paused = state.ret_paused != 0;
-    for (size_t i = 0; i < state.ret_n_rows; i++)
-        count_row(f, &state.ret_rows[i]);
-    err = look_for_unread(bus, state.ret_pattern, state.ret_floor, f, ei);
+    c->floor = c->covered = share > 0 && c->floor < ret->ret_floor ? c->floor : ret->ret_floor;
+    c->paused = ret->ret_paused != 0;
+    for (size_t i = 0; i < ret->ret_n_rows; i++)
+        count_row(f, &ret->ret_rows[i]);
+    return HARK_OK;
+}
+
+static hark_err look_in_store(hark_bus *bus, facts *f, hark_errinfo *ei)
+{
+    hark_store_consumer state;
+    hark_err err = look_at_share(bus, f, 0, &state, ei);
+    if (err)
+        return err;
+    for (uint32_t i = 1; !err && i < state.ret_shares; i++) {
+        hark_store_consumer other;
+        err = look_at_share(bus, f, i, &other, ei);
+        if (!err)
+            hark_store_consumer_clear(&other);
+    }
+    if (!err)
+        err = look_for_unread(bus, state.ret_pattern, f->core.floor, f, ei);
     hark_store_consumer_clear(&state);
     look_at_bus(bus, f);
     return err;

@@ -6,6 +6,10 @@
 #define LAZY_NS         (INT64_C(5) * 1000000)
 #define MAINTAIN_NS     (INT64_C(2) * 1000000)
 #define MAINTAIN_MAX_NS (INT64_C(20) * 1000000) /* where groups are long */
+/* For how long a job is repeated that other processes overtake, and its rests */
+#define INSIST_NS    (INT64_C(5) * 1000000000)
+#define REST_NS      (INT64_C(1) * 1000000)
+#define REST_MOST_NS (INT64_C(50) * 1000000)
 
 void hk_list_append(hk_list *l, hk_work *work)
 {
@@ -141,11 +145,12 @@ static int64_t turn(hark_bus *bus, bool stopping)
     }
     int64_t due = stopping ? -1 : hk_schedules_due(bus);
     hk_given_up_turn(bus);
+    due = stopping ? -1 : hk_sooner(due, hk_sweep_turn(bus));
     int64_t wait = patience(w);
     if (wait == 0)
         group(bus);
-    else if (due >= 0 && (wait < 0 || due < wait))
-        wait = due;
+    else
+        wait = hk_sooner(wait, due);
     if (!stopping && maintain(bus))
         wait = 0; /* more of it to do */
     pthread_mutex_unlock(&w->role);
@@ -233,8 +238,8 @@ void hk_writer_stop(hark_bus *bus)
     hk_gate_open(&bus->writer.room);
 }
 
-hark_err hk_writer_run(hark_bus *bus, hark_err (*run)(hark_bus *, void *, hark_errinfo *), void *ud,
-                       hark_errinfo *ei)
+static hark_err run_once(hark_bus *bus, hark_err (*run)(hark_bus *, void *, hark_errinfo *),
+                         void *ud, hark_errinfo *ei)
 {
     hk_job job = {.work.kind = HK_JOB, .run = run, .ud = ud, .ei = ei};
     hk_gate_init(&job.done);
@@ -242,4 +247,20 @@ hark_err hk_writer_run(hark_bus *bus, hark_err (*run)(hark_bus *, void *, hark_e
     while (hk_gate_look(&job.done) == 0)
         (void)hk_gate_wait(&job.done, 0, -1);
     return job.err;
+}
+
+/* Whoever was quicker has committed, so that not all stand still; but one whose job takes long may be overtaken again and
+ * again. It rests, longer each time, and not for ever: callers have `admin`, which others wait for. */
+hark_err hk_writer_insist(hark_bus *bus, hark_err (*run)(hark_bus *, void *, hark_errinfo *),
+                          void *ud, hark_errinfo *ei)
+{
+    int64_t until = hk_mono_ns() + INSIST_NS;
+    uint64_t rng = (uint64_t)until;
+    for (int64_t n = 1;; n++) {
+        hark_err err = run_once(bus, run, ud, ei);
+        int64_t now = hk_mono_ns();
+        if (err != HARK_EAGAIN || !bus->info.shared || now >= until)
+            return err;
+        (void)hk_bus_rest(bus, now + hk_backoff(REST_NS, REST_MOST_NS, n, &rng));
+    }
 }

@@ -36,6 +36,7 @@ typedef struct hk_request {
     size_t queued;     /* what it counts in the queue */
     hark_tx *tx;       /* not NULL: a closure, whose events are made when it runs */
     bool spoilt;       /* its closure undid a whole group: it does not run again */
+    bool announces;    /* a dead letter of a save in its group: without that it is not to be */
 } hk_request;
 
 /* Something else for the writer to do inside a group; the caller waits. */
@@ -51,6 +52,13 @@ typedef struct hk_job {
 typedef struct hk_list {
     hk_node *first, *last;
 } hk_list;
+
+/* Groups that are not committed: told when it begins and when it is over (group.c). */
+typedef struct hk_failing {
+    hark_err err;     /* that it failed with last; HARK_OK = it goes well */
+    int64_t since;    /* mono */
+    uint64_t refused; /* publishes and transactions */
+} hk_failing;
 
 typedef struct hk_writer {
     hk_inbox inbox;
@@ -68,10 +76,15 @@ typedef struct hk_writer {
     hk_list backlog, jobs, saves;
     int64_t saves_since_ns; /* when the oldest lazy save came; 0 = none */
     int64_t retry_at_ns;    /* after a failed group: no save before this */
-    bool ending;            /* the thread has seen `stopping` */
-    size_t unsaved;         /* consumers whose last state did not come to be committed */
-    hark_event **fresh;     /* events of the group, for dispatch */
+    hk_failing failing;
+    int64_t sweep_at, sweep_by; /* mono; 0 = none is due; it is not put off for longer */
+    bool ending;                /* the thread has seen `stopping` */
+    size_t unsaved;             /* consumers whose last state did not come to be committed */
+    hark_event **fresh;         /* events of the group, for dispatch */
     size_t n_fresh, cap_fresh;
+    /* shared stores: when schedules of others are looked for next, and when they were (mono) */
+    int64_t sched_look, sched_looked;
+    hk_mark sched_hint;     /* 1 = there may be new ones */
     hk_mark last_failed_ns; /* wall time of the last failed group; 0 = the last one was committed */
     hk_mark last_error;     /* the hark_err that it failed with; 0 = not known */
     /* schedule.c; under its lock */

@@ -63,6 +63,11 @@ void hk_core_ready(hk_core *c, hk_item *item)
     hk_heap_push(ready_heap(c, item), item);
 }
 
+void hk_core_unready(hk_core *c, hk_item *item)
+{
+    hk_heap_remove(ready_heap(c, item), item);
+}
+
 void hk_core_wait(hk_core *c, hk_item *item)
 {
     hk_item_move(c, item, HK_WAITING);
@@ -81,7 +86,7 @@ const char *hk_core_doom(const hk_core *c, const hk_item *item)
 
 static void kill_ready(hk_core *c, hk_item *item, hk_now now)
 {
-    hk_heap_remove(ready_heap(c, item), item);
+    hk_core_unready(c, item);
     hk_core_give_up(c, item, hk_core_doom(c, item), now);
 }
 
@@ -100,6 +105,7 @@ hark_err hk_core_arrive(hk_core *c, uint64_t seq, const char *key, void *payload
     if (lane)
         hk_lane_append(lane, item);
     hk_past_lend(c, item);
+    hk_guard_loaded(c, item);
     hk_item_open(c, item);
     if (waits) {
         hk_core_defer(c, item);
@@ -122,7 +128,7 @@ void hk_core_cover(hk_core *c, uint64_t upto)
     if (upto <= c->covered)
         return;
     c->covered = upto;
-    c->moved = true;
+    c->read = true;
     hk_past_reach(c, upto);
 }
 
@@ -134,6 +140,8 @@ uint64_t hk_core_covered(const hk_core *c)
 void hk_core_pause(hk_core *c, bool paused)
 {
     c->paused = paused;
+    if (paused)
+        hk_guard_rest(c);
 }
 
 void hk_core_end_replay(hk_core *c)
@@ -175,20 +183,33 @@ static hk_item *first_ready(hk_core *c, const hk_heap *h, hk_now now)
 
 /* While the store fails, dead letters are not piled up beyond the window. A replay that keeps its
  * pace does not hold up the others. */
-static hk_item *next_ready(hk_core *c, hk_now now)
+static hk_item *first(hk_core *c, hk_now now)
 {
+    wake_due(c, now.mono);
+    c->rerun.throttled = false;
+    if (c->paused && !HK_BUG(29))
+        return NULL;
+    if (hk_guard_alone(c))
+        return c->guard.alone && c->guard.alone->state == HK_READY ? c->guard.alone : NULL;
     hk_item *paced = first_ready(c, &c->paced, now), *item = first_ready(c, &c->ready, now);
     if (c->n_running >= c->opts.workers || c->n_extra >= c->opts.window)
         return NULL;
-    if (paced && hk_rerun_pass(&c->rerun, now.mono))
+    if (paced && hk_rerun_may(&c->rerun, now.mono))
         return paced;
     return paced && HK_BUG(40) ? NULL : item;
+}
+
+hk_item *hk_core_next_item(hk_core *c, hk_now now)
+{
+    hk_item *item = first(c, now);
+    return item && (!c->guard.on || hk_guard_admits(c, item)) ? item : NULL;
 }
 
 static hk_started begin(hk_core *c, hk_item *item, hk_now now, int64_t until)
 {
     bool doomed = hk_core_doom(c, item) != NULL;
-    hk_heap_remove(ready_heap(c, item), item);
+    hk_rerun_pass(&c->rerun, item->seq, now.mono);
+    hk_core_unready(c, item);
     hk_item_move(c, item, HK_RUNNING);
     item->started = now.mono;
     item->started_wall = now.wall;
@@ -208,13 +229,17 @@ static hk_started begin(hk_core *c, hk_item *item, hk_now now, int64_t until)
 
 bool hk_core_start(hk_core *c, hk_now now, int64_t until, hk_started *ret)
 {
-    wake_due(c, now.mono);
-    c->rerun.throttled = false;
-    hk_item *item = c->paused && !HK_BUG(29) ? NULL : next_ready(c, now);
-    if (!item)
+    hk_item *item = hk_core_next_item(c, now);
+    if (!item || (item->suspect && hk_guard_needs(c, item)))
         return false;
     *ret = begin(c, item, now, until);
     return true;
+}
+
+uint64_t hk_core_next(hk_core *c, hk_now now)
+{
+    const hk_item *item = hk_core_next_item(c, now);
+    return item ? item->seq : 0;
 }
 
 static int64_t earlier(int64_t a, int64_t b)

@@ -9,7 +9,8 @@
  * letter stays at the head of its lane until it is redriven or discarded, and the rest waits.
  *
  *     state    meaning                                     may become
- *     READY    may start                                   RUNNING, DYING
+ *     READY    may start                                   RUNNING, DYING, MARKING
+ *     MARKING  that it starts is not yet on record         READY
  *     QUEUED   in memory behind its lane's head            READY, BEHIND
  *     BEHIND   in the ledger behind its lane's head        READY, WAITING
  *     RUNNING  a handler has it                            GONE, SAVING, DYING, READY
@@ -19,7 +20,7 @@
  *     DEAD     a dead letter at the head of a parked lane  WAITING, GONE
  *     GONE     settled
  *
- * Invariant: in a lane only the first item may be READY, RUNNING, SAVING, WAITING, DYING or DEAD. */
+ * Invariant: in a lane only the first item may be READY, MARKING, RUNNING, SAVING, WAITING, DYING or DEAD. */
 #ifndef HK_DELIVERY_H
 #define HK_DELIVERY_H
 
@@ -27,8 +28,6 @@
 
 #include <hark/bus.h>
 #include <hark/store.h>
-
-typedef struct hk_core hk_core;
 
 typedef struct hk_core_opts {
     size_t workers;         /* items RUNNING at a time */
@@ -39,9 +38,12 @@ typedef struct hk_core_opts {
     int64_t max_attempts;   /* -1 = no limit */
     int64_t max_crashes;
     int64_t max_interruptions;
-    bool park;     /* a dead letter parks its lane */
-    bool paused;   /* starts nothing until hk_core_pause(c, false) */
-    uint64_t seed; /* of the jitter */
+    /* Of a share: so far beyond what is read a save says that deliveries may start; 0 = 4096. */
+    uint64_t claim_ahead;
+    uint32_t shares; /* this core has one of so many (0 = 1): of a replay's pace its part */
+    bool park;       /* a dead letter parks its lane */
+    bool paused;     /* starts nothing until hk_core_pause(c, false) */
+    uint64_t seed;   /* of the jitter */
     void (*drop)(void *payload);
 } hk_core_opts;
 
@@ -51,84 +53,18 @@ typedef struct hk_now {
 } hk_now;
 
 /* A started item, for as long as its attempt lasts: a place below `workers`, and a number that tells
- * this attempt from an earlier one in the same place. Never all zero. */
+ * this attempt from an earlier one in the same place. Never all zero. Share and life tell whose core it is; a
+ * core leaves them alone. */
 typedef struct hk_lease {
     size_t place;
     uint64_t token;
+    uint32_t share;
+    uint32_t life;
 } hk_lease;
-
-hk_core *hk_core_new(const hk_core_opts *opts); /* NULL when memory is out */
-void hk_core_free(hk_core *c);                  /* drops payloads */
-
-/* Takes over the durable state, ret_rerun's rate too; once, before anything else. Reading goes on
- * after the floor. Rows of state HARK_ROW_COUNTS only lend their counts to the event when it
- * arrives; such rows that cannot come any more are dropped with the next save. DEAD rows under the
- * policy `continue` are dropped too and their lanes go on. */
-hark_err hk_core_load(hk_core *c, const hark_store_consumer *state, hk_now now);
-
-/* ---- facts ----------------------------------------------------------------------------------- */
-
-/* How many more events may arrive now. 0 = window or ledger full. */
-size_t hk_core_room(const hk_core *c);
-/* An event was read. In order of sequence. `*ret_kept` tells whether the payload was taken over
- * (not when the event is settled already or goes to the ledger). An event whose crashes or
- * interruptions have reached their limit becomes a dead letter without being started. */
-hark_err hk_core_arrive(hk_core *c, uint64_t seq, const char *key, void *payload, hk_now now,
-                        bool *ret_kept);
-/* Everything up to here was read; what did not arrive does not concern this consumer. */
-void hk_core_cover(hk_core *c, uint64_t upto);
-uint64_t hk_core_covered(const hk_core *c);
-
-/* The handler's answer. delay_ns -1 = the policy's. After HARK_ACK the lane is free at once, else
- * when it is saved. `error` is copied. *ret (may be NULL) is what comes of it: HARK_REJECT also for
- * a retry after the last attempt. HARK_ESTALE, and nothing done: the lease has ended. */
-hark_err hk_core_settle(hk_core *c, hk_lease lease, hark_verdict verdict, int64_t delay_ns,
-                        const char *error, hk_now now, hark_verdict *ret);
-/* A started item that will not be worked on: it is as if it had never started. */
-void hk_core_unstart(hk_core *c, hk_lease lease);
-/* The lease ends at `until` (mono; -1 = never) unless it is extended again. HARK_ESTALE. */
-hark_err hk_core_extend(hk_core *c, hk_lease lease, int64_t until);
-/* Its handler has returned and keeps the delivery: the lease ends at `until`, unless it was extended. */
-void hk_core_keep(hk_core *c, hk_lease lease, int64_t until);
-/* Fails one attempt whose lease has run out, with outcome "timeout"; false when there is none. Call
- * it until then. */
-bool hk_core_expire(hk_core *c, hk_now now, hk_lease *ret_lease, uint64_t *ret_seq,
-                    hark_verdict *ret_verdict);
-
-/* Ends a started item that is `doomed` as a dead letter; it has its payload. */
-void hk_core_die(hk_core *c, hk_lease lease, hk_now now);
-
-/* Redriven: the store has made its dead letter a row, due at `due` (mono; `due_wall` likewise),
- * attempts from 1. If it heads its parked lane it is what the lane waits for now; else it goes
- * behind the lane's head, in order of sequence. After hk_core_saved of what was committed before or
- * with it, and not for what hk_core_load has brought already. HARK_ENOMEM: nothing changed. */
-hark_err hk_core_redriven(hk_core *c, uint64_t seq, const char *key, int64_t due, int64_t due_wall);
-/* Discarded: the store has removed the dead letter and its row; the lane parked behind it goes on.
- * Only when hark_store_letter_done.parked says so: the core knows events, not letters, and the one
- * discarded may be older than the one that parks, of before a reset. The core would let the lane go,
- * and what comes after the dead letter would overtake it. A redrive is always told: one delivery
- * answers for all letters of the event. */
-void hk_core_discarded(hk_core *c, uint64_t seq, const char *key);
-
-/* A handler's transaction. seal: the attempt does not time out while its commit is under way;
- * HARK_ESTALE, also when it is sealed already: two commits would be two effects. unseal: it does
- * again, when its time had been, or at once. acked: it was committed with hark_store_ops.ack:
- * settled, and the row that tells so goes with the next save. A save that is collected before
- * `acked`, in the same group or a later one, still holds the item as open and may put its row: the
- * store keeps the row of an ack against that. The core knows no generations: for a lease of before
- * a reset the caller calls none of the three. */
-hark_err hk_core_seal(hk_core *c, hk_lease lease);
-void hk_core_unseal(hk_core *c, hk_lease lease);
-hark_err hk_core_acked(hk_core *c, hk_lease lease);
-
-/* What could not be made ready for its handler. postpone: it waits in the ledger as for a retry,
- * for delay_ns (0 or more; whoever loads the ledger comes to it at once, being another program
- * perhaps), and no attempt is counted or logged; nor does it take of a replay's rate. bury (it has its payload): a dead letter at once, with this reason (static), which is the
- * outcome of the attempt, too. HARK_ESTALE: the lease has ended. */
-hark_err hk_core_postpone(hk_core *c, hk_lease lease, int64_t delay_ns, const char *error,
-                          hk_now now);
-hark_err hk_core_bury(hk_core *c, hk_lease lease, const char *reason, const char *error,
-                      hk_now now);
+static inline bool hk_lease_same(hk_lease a, hk_lease b)
+{
+    return a.place == b.place && a.token == b.token && a.share == b.share && a.life == b.life;
+}
 
 /* How far it is with the event at a place of the log. */
 typedef enum hk_stage {
@@ -137,15 +73,6 @@ typedef enum hk_stage {
     HK_STAGE_DEAD,  /* a dead letter at the head of its parked lane, or parked behind one */
     HK_STAGE_DONE   /* settled, dead-lettered, or of no concern to this consumer */
 } hk_stage;
-hk_stage hk_core_stage(const hk_core *c, uint64_t seq);
-
-void hk_core_pause(hk_core *c, bool paused);
-/* The replay of hk_core_load is none any more: what is left of it goes on as anything else. */
-void hk_core_end_replay(hk_core *c);
-/* A gap up to here was handed out. */
-void hk_core_gap_done(hk_core *c, uint64_t upto);
-
-/* ---- decisions ------------------------------------------------------------------------------- */
 
 typedef struct hk_started {
     hk_lease lease;
@@ -156,28 +83,8 @@ typedef struct hk_started {
     bool doomed;     /* must not run: it needs its payload and then hk_core_die */
 } hk_started;
 
-/* The next item to run, lowest sequence first; false when nothing may start now. The lease ends at
- * `until` (mono; -1 = never). */
-bool hk_core_start(hk_core *c, hk_now now, int64_t until, hk_started *ret);
-/* When something can be done by time alone (mono ns): a retry is due, a replay's rate allows the
- * next, a lease runs out. -1 = never. */
-int64_t hk_core_due(const hk_core *c);
-/* Gives a started item its payload (taken over until it is settled); HARK_ESTALE: not taken. */
-hark_err hk_core_payload_set(hk_core *c, hk_lease lease, void *payload);
-void *hk_core_payload(const hk_core *c, hk_lease lease); /* NULL when stale */
-
-/* ---- saving ---------------------------------------------------------------------------------- */
-
 /* What a commit must contain: everything that changed since the last one. */
 typedef enum hk_dirt { HK_CLEAN = 0, HK_DIRTY_LAZY, HK_DIRTY_URGENT } hk_dirt;
-hk_dirt hk_core_dirt(const hk_core *c); /* urgent: somebody waits for the commit */
-
-/* Collects the change; its arrays live until hk_core_saved. One at a time. */
-hark_err hk_core_collect(hk_core *c, hark_store_save *ret);
-/* The collected change was committed, or was not and will be collected again. */
-void hk_core_saved(hk_core *c, bool ok);
-
-/* ---- facts for people ------------------------------------------------------------------------ */
 
 /* Keys and pointers are the core's, good until it is stepped again. */
 typedef struct hk_core_facts {
@@ -186,6 +93,7 @@ typedef struct hk_core_facts {
     size_t behind, parked,
         parked_keys; /* in the ledger: behind a retry; behind a dead letter; lanes */
     bool paused, window_full, ledger_full, throttled;
+    bool alone;              /* what runs was interrupted often, and nothing starts beside it */
     uint64_t oldest_running; /* sequence of the attempt that runs longest; 0 = none */
     int64_t running_since;   /* mono */
     const char *running_key; /* NULL = none */
@@ -200,9 +108,127 @@ typedef struct hk_core_facts {
     const char *parked_key;
     int64_t parked_since_wall;
 } hk_core_facts;
-void hk_core_facts_get(const hk_core *c, hk_core_facts *ret);
-/* The i-th running item's sequence, 0 past the end. */
-uint64_t hk_core_running(const hk_core *c, size_t i);
+
+/* ---- a consumer's shares ---------------------------------------------------------------------- */
+
+/* What one consumer does next, when it is divided into shares (hark_store_share_of) of which this process has
+ * some: a core (core_i.h) for each of them, and the limits that are the consumer's: workers, window, ledger. Same verbs,
+ * as pure. On a store that is not shared there is one share, and it is always here.
+ *
+ * Reading is done once for all: the next page begins behind the share that has come least far, and each event goes to
+ * its share's core, if that is here and has not seen it. All events of a key are of one share, so order within a key is the core's
+ * matter; of what may start in several shares, the lowest sequence is first.
+ *
+ * A share comes with `claim`, in the state that its last owner left. It goes in one of two ways. In order: `leave`, from when
+ * on nothing of it starts; when it is `dry`, nothing runs and all is saved, and it may be given away and
+ * dropped. Or at once: `drop`, when another process has had it since; what of it still runs has a stale lease from then on.
+ *
+ * Leases carry the share and the life of its core, so that an answer to a delivery of a core that is no more is HARK_ESTALE
+ * everywhere, also when the share has come back meanwhile. */
+typedef struct hk_cores hk_cores;
+
+/* `shares`: how many the consumer has in all processes together, up to HARK_SHARES_MAX. opts.shares is filled in. NULL: no
+ * memory. */
+hk_cores *hk_cores_new(const hk_core_opts *opts, uint32_t shares);
+void hk_cores_free(hk_cores *c);
+
+/* ---- whose ----------------------------------------------------------------------------------- */
+
+/* Of a share that is taken over, as in hark_store_claim. With the token 0 there is no crash guard, and they are of no use. */
+typedef struct hk_reach {
+    uint64_t claimed, suspect;
+} hk_reach;
+
+/* Takes over a share. `state`: floor, highest, settled, rows of this share; rerun. One that is here already is put in
+ * place of. HARK_ENOMEM: nothing changed. A replay's pace is divided among the shares. */
+hark_err hk_cores_claim(hk_cores *c, hark_store_owned of, const hark_store_consumer *state,
+                        hk_reach reach, hk_now now);
+/* From when on nothing of it starts, and nothing is read for it: hk_cores_covered leaves it out. Timeouts and
+ * answers go on. False: it may stay after all. */
+void hk_cores_leave(hk_cores *c, uint32_t share, bool leave);
+/* It is leaving, nothing of it runs, no save is under way and none is due. */
+bool hk_cores_dry(const hk_cores *c, uint32_t share);
+/* Gone; one that is not here is fine. What is collected of it stays until hk_cores_saved, which then changes
+ * nothing more. */
+void hk_cores_drop(hk_cores *c, uint32_t share);
+size_t hk_cores_count(const hk_cores *c);
+bool hk_cores_has(const hk_cores *c, uint32_t share, uint64_t *ret_token); /* ret_token: or NULL */
+/* The i-th that is here, in order of share. */
+hark_store_owned hk_cores_at(const hk_cores *c, size_t i);
+/* By which right an attempt runs; HARK_ESTALE. */
+hark_err hk_cores_owned(const hk_cores *c, hk_lease lease, hark_store_owned *ret);
+
+/* ---- facts: as hk_core_* (core_i.h) unless said --------------------------------------------------------- */
+
+size_t hk_cores_room(const hk_cores *c); /* 0 also when no share is here that stays */
+/* `after`: where the page began; a share that was claimed behind that, while the page was read, is left alone by it. An event
+ * that its share has seen, or whose share is not here, is not kept. */
+hark_err hk_cores_arrive(hk_cores *c, uint64_t after, uint64_t seq, const char *key, void *payload,
+                         hk_now now, bool *ret_kept);
+void hk_cores_cover(hk_cores *c, uint64_t after, uint64_t upto);
+/* Where the next page begins: the least of all here that stay; UINT64_MAX when none does. */
+uint64_t hk_cores_covered(const hk_cores *c);
+
+hark_err hk_cores_settle(hk_cores *c, hk_lease lease, hark_verdict verdict, int64_t delay_ns,
+                         const char *error, hk_now now, hark_verdict *ret);
+void hk_cores_unstart(hk_cores *c, hk_lease lease);
+hark_err hk_cores_extend(hk_cores *c, hk_lease lease, int64_t until);
+void hk_cores_keep(hk_cores *c, hk_lease lease, int64_t until);
+bool hk_cores_expire(hk_cores *c, hk_now now, hk_lease *ret_lease, uint64_t *ret_seq,
+                     hark_verdict *ret_verdict);
+void hk_cores_die(hk_cores *c, hk_lease lease, hk_now now);
+hark_err hk_cores_seal(hk_cores *c, hk_lease lease);
+void hk_cores_unseal(hk_cores *c, hk_lease lease);
+hark_err hk_cores_acked(hk_cores *c, hk_lease lease);
+hark_err hk_cores_postpone(hk_cores *c, hk_lease lease, int64_t delay_ns, const char *error,
+                           hk_now now);
+hark_err hk_cores_bury(hk_cores *c, hk_lease lease, const char *reason, const char *error,
+                       hk_now now);
+/* Of a share that is not here: HARK_OK, and nothing to do. */
+hark_err hk_cores_redriven(hk_cores *c, uint64_t seq, const char *key, int64_t due,
+                           int64_t due_wall);
+void hk_cores_discarded(hk_cores *c, uint64_t seq, const char *key);
+/* False: its share is not here. */
+bool hk_cores_stage(const hk_cores *c, uint64_t seq, const char *key, hk_stage *ret);
+bool hk_cores_stage_in(const hk_cores *c, uint32_t share, uint64_t seq, hk_stage *ret);
+void hk_cores_pause(hk_cores *c, bool paused);
+void hk_cores_end_replay(hk_cores *c);
+/* Saved with the first share that is here, or that comes: the store takes the highest of all. When another process
+ * has taken that share before it was saved, the gap is handed out once more. */
+void hk_cores_gap_done(hk_cores *c, uint64_t upto);
+
+/* ---- decisions ------------------------------------------------------------------------------- */
+
+bool hk_cores_start(hk_cores *c, hk_now now, int64_t until, hk_started *ret);
+/* Also when a lazy save becomes due, unless that was so at the last hk_cores_start or hk_cores_expire: then
+ * hk_cores_dirt tells it. */
+int64_t hk_cores_due(const hk_cores *c);
+hark_err hk_cores_payload_set(hk_cores *c, hk_lease lease, void *payload);
+void *hk_cores_payload(const hk_cores *c, hk_lease lease);
+
+/* ---- saving ---------------------------------------------------------------------------------- */
+
+/* How far a share has read, without anything else that is new of it, is saved once a second only: else each event would
+ * change all shares. With one share, and once hk_cores_finish was called (the consumer is being closed), at
+ * once; likewise of a share that leaves. */
+hk_dirt hk_cores_dirt(const hk_cores *c, hk_now now);
+void hk_cores_finish(hk_cores *c);
+/* Finished, and what still runs is abandoned: that is no interruption, and with the next save none is on record. */
+void hk_cores_abandon(hk_cores *c);
+/* One save for each share that has something to save, perhaps none; *ret and what it points to live until
+ * hk_cores_saved. `consumer` and `generation` are left to the caller. `late` points to where hk_cores_saved looks for the
+ * verdict; of a save with dead letters it is NULL: as they are announced in the same group, its verdict is needed
+ * at once. HARK_ENOMEM: nothing is collected. */
+hark_err hk_cores_collect(hk_cores *c, hk_now now, hark_store_save **ret, size_t *ret_n);
+/* The store has refused the i-th of them at once. */
+void hk_cores_refused(hk_cores *c, size_t i, hark_err err);
+/* committed: those whose verdict is HARK_OK are saved, the others will be collected again. A share whose verdict is
+ * HARK_ESTALE is another process's: it is dropped, also when the group was not committed. Returns how many were. */
+size_t hk_cores_saved(hk_cores *c, bool committed);
+
+/* Sums; floor and covered are the least, highest is the most, of the rest what is first. All 0 when no share is here. */
+void hk_cores_facts_get(const hk_cores *c, hk_core_facts *ret);
+uint64_t hk_cores_running(const hk_cores *c, size_t i);
 
 /* ---- retry pauses, shared with hark_publish_with_retry --------------------------------------- */
 
@@ -226,6 +252,7 @@ hk_sched_entry *hk_sched_promise(hk_sched *q);
 void hk_sched_put(hk_sched *q, hk_sched_entry *e, uint64_t id, int64_t due, bool by_delay);
 void hk_sched_forgo(hk_sched *q, hk_sched_entry *e);
 bool hk_sched_remove(hk_sched *q, uint64_t id);
+bool hk_sched_knows(const hk_sched *q, uint64_t id); /* also when it was taken */
 /* Takes one that is due, the earlier first; false when none is. It stays known until it is removed,
  * having been published, or put back, which takes no memory and so cannot fail. */
 bool hk_sched_take(hk_sched *q, hk_now now, uint64_t *ret_id);

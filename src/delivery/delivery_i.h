@@ -2,7 +2,7 @@
 #ifndef HK_DELIVERY_I_H
 #define HK_DELIVERY_I_H
 
-#include "delivery/delivery.h"
+#include "delivery/core_i.h"
 
 /* Mistakes that the simulator plants in a build of its own, to see that its auditor finds them. */
 #ifdef HK_PLANT
@@ -15,6 +15,7 @@ extern int hk_planted;
 typedef enum hk_state {
     HK_NEW,
     HK_READY,
+    HK_MARKING,
     HK_QUEUED,
     HK_BEHIND,
     HK_RUNNING,
@@ -27,7 +28,13 @@ typedef enum hk_state {
 } hk_state;
 
 /* What the save under way holds of an item. */
-typedef enum hk_saved_as { HK_AS_NOTHING, HK_AS_PUT, HK_AS_DROP, HK_AS_DEAD } hk_saved_as;
+typedef enum hk_saved_as {
+    HK_AS_NOTHING,
+    HK_AS_PUT,
+    HK_AS_BARE, /* without its HARK_ROW_COUNTS row; it goes on */
+    HK_AS_DROP,
+    HK_AS_DEAD
+} hk_saved_as;
 
 typedef struct hk_item hk_item;
 
@@ -48,7 +55,10 @@ struct hk_item {
     hk_saved_as saved_as;
     int64_t loaded; /* hark_row_state of the row that it was loaded from; 0 = none */
     bool has_row;   /* the ledger has a row, or will have after the save under way */
-    bool marked;    /* the ledger has a HARK_ROW_COUNTS row */
+    bool marked;    /* the ledger has a HARK_ROW_COUNTS row, or may have */
+    bool suspect;   /* the last owner of the share may have been running it: see guard.c */
+    bool noted;     /* its row says an interruption more, or will before it starts */
+    bool reserved;  /* MARKING, and a place is kept for it */
     bool on_list;   /* on the core's dirty or in-flight list */
     bool in_flight;
     bool again; /* changed while in flight: to be collected once more */
@@ -130,6 +140,20 @@ typedef struct hk_rerun {
     bool throttled;
 } hk_rerun;
 
+/* The crash guard of a share, see guard.c. All 0 on stores that are not shared. */
+typedef struct hk_guard {
+    bool on;
+    uint64_t claimed; /* nothing above starts; */
+    uint64_t wanted;  /* this one would, and */
+    uint64_t raised;  /* this is in the save under way; 0 = none is */
+    uint64_t suspect; /* what is not settled up to here is a suspect */
+    size_t n_marking, n_noted, n_reserved;
+    /* Beside this suspect nothing else may run, from its mark until its end is committed. NULL: there is none; or it has
+     * ended, which is not committed, or is in the save under way. */
+    hk_item *alone;
+    bool ending, ending_saved;
+} hk_guard;
+
 struct hk_core {
     hk_core_opts opts;
     bool paused;
@@ -155,10 +179,12 @@ struct hk_core {
     uint64_t covered, highest, gap_done;
     hk_past past;
     hk_rerun rerun;
+    hk_guard guard;
     hk_item *dirty_first, *dirty_last;
     hk_item *flight; /* items of the save under way */
     bool saving;
     bool moved; /* floor, settled set or stale rows changed since the last collect */
+    bool read;  /* it has read further since then */
     bool urgent;
     hark_store_save save;
     hk_buf arena; /* strings of the save */
@@ -226,10 +252,42 @@ void hk_core_wait(hk_core *c, hk_item *item);
 /* Why it must not be run any more; NULL = it may be. */
 const char *hk_core_doom(const hk_core *c, const hk_item *item);
 
+/* What hk_core_start would start; NULL = nothing. */
+hk_item *hk_core_next_item(hk_core *c, hk_now now);
+/* READY: it will not be started; hk_core_ready makes that undone. */
+void hk_core_unready(hk_core *c, hk_item *item);
+
+/* guard.c */
+/* Nothing of this core starts, but what runs alone. */
+static inline bool hk_guard_alone(const hk_core *c)
+{
+    return c->guard.alone || c->guard.ending;
+}
+/* What is read, or was loaded, has the counts of its row. */
+static inline void hk_guard_loaded(const hk_core *c, hk_item *item)
+{
+    item->suspect = c->guard.on && (item->seq <= c->guard.suspect || item->interruptions > 0);
+}
+bool hk_guard_admits(hk_core *c, const hk_item *item); /* else a save must come first */
+/* Must it be on record before it starts, and may nothing else run beside it then? Both of what is READY. */
+bool hk_guard_needs(const hk_core *c, const hk_item *item);
+bool hk_guard_solitary(const hk_core *c, const hk_item *item);
+/* Puts it on record with the next save; it is READY again when that is committed. Urgent: a place is kept for it. */
+void hk_guard_mark(hk_core *c, hk_item *item, hk_now now, bool urgent);
+hk_item *hk_guard_ahead(hk_core *c);             /* what may be marked before its turn; or NULL */
+void hk_guard_marked(hk_core *c, hk_item *item); /* it is MARKING no more */
+void hk_guard_ended(hk_core *c, hk_item *item);  /* in order: of a suspect */
+void hk_guard_rest(hk_core *c);                  /* unmarks what does not run: nothing starts */
+void hk_guard_abandon(hk_core *c);               /* likewise what does */
+uint64_t hk_guard_collect(hk_core *c); /* up to where the save raises `claimed`; 0 = as it was */
+void hk_guard_saved(hk_core *c, bool ok);
+void hk_guard_forget(hk_core *c, hk_item *item); /* it is noted no more, whatever its row says */
+
 /* rerun.c */
-void hk_rerun_load(hk_rerun *r, const hark_store_rerun *stored, hk_now now);
+void hk_rerun_load(hk_rerun *r, const hark_store_rerun *stored, uint32_t shares, hk_now now);
 bool hk_rerun_paces(const hk_rerun *r, uint64_t seq);
-bool hk_rerun_pass(hk_rerun *r, int64_t mono); /* false: not yet */
+bool hk_rerun_may(hk_rerun *r, int64_t mono);                /* does its rate allow the next? */
+void hk_rerun_pass(hk_rerun *r, uint64_t seq, int64_t mono); /* this one starts */
 void hk_rerun_undo(hk_rerun *r, uint64_t seq);
 int64_t hk_rerun_due(const hk_rerun *r); /* -1 = it holds up nothing */
 

@@ -26,7 +26,11 @@ static void test_an_answer_after_the_end_of_its_lease_is_refused(void **state)
 static void test_a_lease_of_nobody_is_refused(void **state)
 {
     fixture *f = *state;
-    const hk_lease wrong[] = {{0, 0}, {0, 1}, {3, 0}, {4, 1}, {SIZE_MAX, 1}};
+    const hk_lease wrong[] = {{.place = 0, .token = 0},
+                              {.place = 0, .token = 1},
+                              {.place = 3, .token = 0},
+                              {.place = 4, .token = 1},
+                              {.place = SIZE_MAX, .token = 1}};
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++)
         assert_int_equal(hk_core_settle(f->core, wrong[i], HARK_ACK, -1, NULL, now(f), NULL),
                          HARK_ESTALE);

@@ -2,7 +2,7 @@
 #ifndef HK_DELIVERY_TEST_I_H
 #define HK_DELIVERY_TEST_I_H
 
-#include "delivery/delivery.h"
+#include "delivery/core_i.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

@@ -56,6 +56,8 @@ void hk_core_release(hk_core *c, hk_item *head)
 /* Settled for good: off the lane, and off the ledger if it has a row there. */
 static void ack(hk_core *c, hk_item *item)
 {
+    if (item->suspect)
+        hk_guard_ended(c, item);
     hk_item_close(c, item);
     hk_item_drop_payload(c, item);
     hk_item_move(c, item, HK_GONE);
@@ -71,6 +73,8 @@ static void ack(hk_core *c, hk_item *item)
 /* It comes again when the delay is over, and so does its lane. */
 static void wait_in_ledger(hk_core *c, hk_item *item, int64_t delay, hk_now now)
 {
+    if (item->suspect)
+        hk_guard_ended(c, item);
     item->due = hk_later(now.mono, delay);
     item->due_wall = hk_later(now.wall, delay);
     hk_item_drop_payload(c, item);
@@ -95,6 +99,8 @@ static void retry(hk_core *c, hk_item *item, int64_t delay_ns, hk_now now)
 void hk_core_give_up(hk_core *c, hk_item *item, const char *reason, hk_now now)
 {
     assert(item->payload);
+    if (item->suspect)
+        hk_guard_ended(c, item);
     item->reason = reason;
     item->ended_wall = item->due_wall = now.wall;
     hk_item_close(c, item);
@@ -184,6 +190,8 @@ void hk_core_unstart(hk_core *c, hk_lease lease)
     never_ran(c, item);
     item->attempts += HK_BUG(17);
     hk_core_ready(c, item);
+    if (c->paused)
+        hk_guard_rest(c);
 }
 
 hark_err hk_core_postpone(hk_core *c, hk_lease lease, int64_t delay_ns, const char *error,
@@ -198,7 +206,9 @@ hark_err hk_core_postpone(hk_core *c, hk_lease lease, int64_t delay_ns, const ch
         never_ran(c, item);
     set_error(item, error);
     item->attempts += HK_BUG(48);
+    bool suspect = item->suspect;
     wait_in_ledger(c, item, delay_ns, now);
+    item->suspect = suspect;
     if (!HK_BUG(62))
         item->due_wall = now.wall;
     return HARK_OK;
@@ -284,6 +294,7 @@ hark_err hk_core_redriven(hk_core *c, uint64_t seq, const char *key, int64_t due
     if (!item)
         return HARK_ENOMEM;
     hk_past_forget(c, seq);
+    item->suspect = false;
     item->due = due;
     item->due_wall = due_wall;
     if (!item->lane || item->lane->first == item) {

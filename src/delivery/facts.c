@@ -45,6 +45,14 @@ static void facts_parked(const hk_core *c, hk_core_facts *ret)
     ret->parked_since_wall = item->due_wall;
 }
 
+hk_core_counts hk_core_counts_get(const hk_core *c)
+{
+    return (hk_core_counts){.in_memory = c->n_memory,
+                            .extra = c->n_extra,
+                            .deferred = c->n_deferred,
+                            .running = c->n_running};
+}
+
 void hk_core_facts_get(const hk_core *c, hk_core_facts *ret)
 {
     *ret = (hk_core_facts){.floor = c->open.first ? c->open.first->seq - 1 : c->covered,
@@ -52,7 +60,7 @@ void hk_core_facts_get(const hk_core *c, hk_core_facts *ret)
                            .highest = c->highest,
                            .in_memory = c->n_memory,
                            .running = c->n_running,
-                           .ready = c->ready.n + c->paced.n,
+                           .ready = c->ready.n + c->paced.n + c->guard.n_marking,
                            .waiting = c->waiting.n,
                            .deferred = c->n_deferred,
                            .behind = c->n_behind,
@@ -61,7 +69,8 @@ void hk_core_facts_get(const hk_core *c, hk_core_facts *ret)
                            .paused = c->paused,
                            .window_full = c->n_memory + c->n_extra >= c->opts.window,
                            .ledger_full = c->n_deferred >= c->opts.max_deferred,
-                           .throttled = c->rerun.throttled};
+                           .throttled = c->rerun.throttled,
+                           .alone = c->guard.alone && c->guard.alone->state == HK_RUNNING};
     facts_running(c, ret);
     facts_retry(c, ret);
     facts_parked(c, ret);

@@ -8,7 +8,8 @@
 /* From each state, where to. Loading a ledger starts in NEW too. */
 static const unsigned moves[HK_STATES] = {
     [HK_NEW] = TO(READY) | TO(QUEUED) | TO(BEHIND) | TO(WAITING) | TO(DEAD),
-    [HK_READY] = TO(RUNNING) | TO(DYING),
+    [HK_READY] = TO(RUNNING) | TO(DYING) | TO(MARKING),
+    [HK_MARKING] = TO(READY),
     [HK_QUEUED] = TO(READY) | TO(BEHIND),
     [HK_BEHIND] = TO(READY) | TO(WAITING),
     [HK_RUNNING] = TO(GONE) | TO(SAVING) | TO(DYING) | TO(READY),
@@ -79,6 +80,8 @@ void hk_item_move(hk_core *c, hk_item *item, hk_state to)
         count_behind(c, item->lane, false);
     if (item->state == HK_DEAD)
         unpark(c, item);
+    if (item->state == HK_MARKING)
+        hk_guard_marked(c, item);
     item->state = to;
     if (to == HK_BEHIND)
         count_behind(c, item->lane, true);

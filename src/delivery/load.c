@@ -226,7 +226,7 @@ hark_err hk_core_load(hk_core *c, const hark_store_consumer *state, hk_now now)
 {
     c->covered = state->ret_floor;
     c->highest = state->ret_highest;
-    hk_rerun_load(&c->rerun, &state->ret_rerun, now);
+    hk_rerun_load(&c->rerun, &state->ret_rerun, c->opts.shares, now);
     hark_err err = past_new(&c->past, state);
     if (!err)
         err = load_rows(c, state, now);

@@ -2,7 +2,7 @@
  * worth of them may come at once. */
 #include "delivery/delivery_i.h"
 
-void hk_rerun_load(hk_rerun *r, const hark_store_rerun *stored, hk_now now)
+void hk_rerun_load(hk_rerun *r, const hark_store_rerun *stored, uint32_t shares, hk_now now)
 {
     if (!stored->id[0])
         return;
@@ -10,8 +10,9 @@ void hk_rerun_load(hk_rerun *r, const hark_store_rerun *stored, hk_now now)
     r->next = now.mono;
     if (stored->rate <= 0)
         return;
-    r->interval = INT64_C(1000000000) / stored->rate;
-    int64_t burst = stored->rate / 10;
+    int64_t parts = shares > 1 ? shares : 1;
+    r->interval = INT64_C(1000000000) * parts / stored->rate;
+    int64_t burst = stored->rate / 10 / parts;
     r->tolerance = burst > 1 ? (burst - 1) * r->interval : 0;
 }
 
@@ -20,14 +21,16 @@ bool hk_rerun_paces(const hk_rerun *r, uint64_t seq)
     return seq <= r->upto && r->interval > 0 && !HK_BUG(30);
 }
 
-bool hk_rerun_pass(hk_rerun *r, int64_t mono)
+bool hk_rerun_may(hk_rerun *r, int64_t mono)
 {
-    if (mono < r->next - r->tolerance) {
-        r->throttled = true;
-        return false;
-    }
-    r->next = (r->next > mono ? r->next : mono) + r->interval;
-    return true;
+    r->throttled = mono < r->next - r->tolerance;
+    return !r->throttled;
+}
+
+void hk_rerun_pass(hk_rerun *r, uint64_t seq, int64_t mono)
+{
+    if (hk_rerun_paces(r, seq))
+        r->next = (r->next > mono ? r->next : mono) + r->interval;
 }
 
 void hk_rerun_undo(hk_rerun *r, uint64_t seq)

@@ -15,7 +15,12 @@ hk_dirt hk_core_dirt(const hk_core *c)
 {
     if (c->urgent)
         return HK_DIRTY_URGENT;
-    return c->moved || c->dirty_first ? HK_DIRTY_LAZY : HK_CLEAN;
+    return c->moved || c->read || c->dirty_first ? HK_DIRTY_LAZY : HK_CLEAN;
+}
+
+bool hk_core_only_read(const hk_core *c)
+{
+    return c->read && !c->moved && !c->urgent && !c->dirty_first;
 }
 
 static hark_err collect_settled(hk_core *c, hark_store_save *save)
@@ -61,12 +66,22 @@ static const char *kept(const hk_core *c, const char *offset)
     return offset ? c->arena.data + (uintptr_t)offset - 1 : NULL;
 }
 
+/* In memory only, and not settled: a row of it keeps no more than its counts. */
+static bool is_bare(const hk_item *item)
+{
+    return item->is_open && !item->has_row;
+}
+
 static hark_row_state row_state(const hk_core *c, const hk_item *item)
 {
     if (item->state == HK_SAVING || item->state == HK_WAITING || item->timed)
         return HARK_ROW_RETRY;
     if (item->state == HK_DYING)
         return HARK_ROW_DEAD;
+    if (is_bare(item))
+        return HARK_ROW_COUNTS;
+    if (c->guard.on && item->due_wall && item->state != HK_BEHIND) /* it waits for its mark only */
+        return HARK_ROW_RETRY;
     return item->lane && hk_lane_parks(c, item->lane) ? HARK_ROW_PARKED : HARK_ROW_BEHIND;
 }
 
@@ -76,7 +91,7 @@ static hark_store_row row_of(hk_core *c, const hk_item *item)
                             .state = row_state(c, item),
                             .attempts = item->attempts,
                             .crashes = item->crashes,
-                            .interruptions = item->interruptions,
+                            .interruptions = item->interruptions + item->noted,
                             .due_ns = item->due_wall,
                             .first_ns = item->first_wall,
                             .key = keep(c, item->lane ? item->lane->key : NULL),
@@ -133,6 +148,19 @@ static bool stays(const hk_core *c, const hk_item *item)
     return c->opts.park && item->lane;
 }
 
+/* The row of what is open, or nothing, if there is nothing to keep. */
+static hk_saved_as collect_open(hk_core *c, hk_item *item, hark_store_save *save, arrays *a)
+{
+    if (!is_bare(item) || item->noted || item->crashes || item->interruptions) {
+        item->marked |= is_bare(item);
+        a->put[save->n_put++] = row_of(c, item);
+        return HK_AS_PUT;
+    }
+    if (item->marked)
+        a->drop[save->n_drop++] = item->seq;
+    return HK_AS_BARE;
+}
+
 static void collect_item(hk_core *c, hk_item *item, hark_store_save *save, arrays *a)
 {
     item->attempt_in_flight = item->attempted;
@@ -143,13 +171,15 @@ static void collect_item(hk_core *c, hk_item *item, hark_store_save *save, array
     if (item->state == HK_DYING)
         collect_dead(c, item, save, a);
     bool ends = item->state == HK_GONE || (item->state == HK_DYING && !stays(c, item));
-    if (!ends)
-        a->put[save->n_put++] = row_of(c, item);
-    else if ((item->has_row || item->marked) && !(HK_BUG(3) && item->state == HK_GONE))
-        a->drop[save->n_drop++] = item->seq;
-    item->saved_as = item->state == HK_DYING  ? HK_AS_DEAD
-                     : item->state == HK_GONE ? HK_AS_DROP
-                                              : HK_AS_PUT;
+    if (!ends) {
+        item->saved_as = collect_open(c, item, save, a);
+    } else {
+        if ((item->has_row || item->marked) && !(HK_BUG(3) && item->state == HK_GONE))
+            a->drop[save->n_drop++] = item->seq;
+        item->saved_as = HK_AS_DROP;
+    }
+    if (item->state == HK_DYING)
+        item->saved_as = HK_AS_DEAD;
 }
 
 /* Rows that an earlier run left and that nothing needs any more. */
@@ -194,7 +224,10 @@ hark_err hk_core_collect(hk_core *c, hark_store_save *ret)
     size_t n = 0;
     for (const hk_item *item = c->dirty_first; item; item = item->dirty_next)
         n++;
-    hark_store_save save = {.size = sizeof save, .highest = c->highest, .gap_done = c->gap_done};
+    hark_store_save save = {.size = sizeof save,
+                            .highest = c->highest,
+                            .gap_done = c->gap_done,
+                            .n_stale = c->past.n_stale};
     arrays a;
     hark_err err = arrays_new(&a, n, c->past.n_stale);
     if (err)
@@ -204,12 +237,13 @@ hark_err hk_core_collect(hk_core *c, hark_store_save *ret)
     for (hk_item *item = c->dirty_first; !err && item; item = item->dirty_next)
         collect_item(c, item, &save, &a);
     fix_strings(c, &save, &a);
+    save.claimed = hk_guard_collect(c);
     c->save = save;
     bool failed = err || c->arena.failed;
     c->flight = c->dirty_first;
     c->dirty_first = c->dirty_last = NULL;
     c->saving = true;
-    c->moved = c->urgent = false;
+    c->moved = c->read = c->urgent = false;
     if (failed) {
         hk_core_saved(c, false);
         return HARK_ENOMEM;
@@ -245,6 +279,10 @@ static void commit_item(hk_core *c, hk_item *item, hk_saved_as as)
             hk_item_dirty(c, item);
     } else if (item->state == HK_SAVING) {
         hk_core_wait(c, item);
+    } else if (item->state == HK_MARKING) {
+        hk_core_ready(c, item);
+    } else if (as == HK_AS_BARE) {
+        item->marked = false;
     }
 }
 
@@ -253,7 +291,7 @@ static void keep_dirty(hk_core *c, hk_item *item)
     item->again = false;
     item->attempted |= item->attempt_in_flight && !HK_BUG(32);
     hk_item_dirty(c, item);
-    c->urgent |= item->state == HK_SAVING || item->state == HK_DYING;
+    c->urgent |= item->state == HK_SAVING || item->state == HK_DYING || item->state == HK_MARKING;
 }
 
 static void commit_rest(hk_core *c)
@@ -287,5 +325,6 @@ void hk_core_saved(hk_core *c, bool ok)
     else
         c->moved = true;
     c->past.stale_in_flight = 0;
+    hk_guard_saved(c, ok);
     hk_save_free(c);
 }

@@ -188,6 +188,11 @@ static entry **find(const hk_sched *q, uint64_t id)
     return link;
 }
 
+bool hk_sched_knows(const hk_sched *q, uint64_t id)
+{
+    return *find(q, id) != NULL;
+}
+
 void hk_sched_again(hk_sched *q, uint64_t id, int64_t mono)
 {
     entry *e = *find(q, id);

@@ -77,6 +77,9 @@ static inline void hk_tail_show(hk_tail *t, uint64_t seq)
 {
     hk_mark_set(&t->visible, seq);
 }
+/* The admitting thread's: what is not shown yet up to `seq` will never come, or is gone again. The log goes on after it; what was kept
+ * is let go. `seq` is not below what was shown. */
+void hk_tail_skip(hk_tail *t, uint64_t seq);
 hark_event *hk_tail_get(hk_tail *t, uint64_t seq); /* a reference; NULL = not kept */
 
 /* Whether an event is one that a query asks for, its range of sequences aside. */

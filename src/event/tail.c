@@ -80,6 +80,16 @@ void hk_tail_admit(hk_tail *t, uint64_t seq, const hark_event *e)
     }
 }
 
+void hk_tail_skip(hk_tail *t, uint64_t seq)
+{
+    uint64_t visible = hk_mark_get(&t->visible);
+    for (uint64_t at = hk_mark_get(&t->oldest); at <= visible; at++)
+        hk_seqring_evict(t->ring, at);
+    t->bytes = 0;
+    hk_mark_set(&t->oldest, seq + 1); /* first: readers look at `visible` first */
+    hk_mark_set(&t->visible, seq);
+}
+
 hark_event *hk_tail_get(hk_tail *t, uint64_t seq)
 {
     return (hark_event *)(void *)hk_seqring_get(t->ring, seq);

@@ -3,7 +3,6 @@
  * Nothing here knows a client's socket. No encoder is called with the lock held. */
 #include "http/stream_i.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -11,7 +10,7 @@
 
 void hk_feed_id(const hark_feed *f, uint64_t seq, char ret[HARK_CURSOR_TEXT])
 {
-    (void)snprintf(ret, HARK_CURSOR_TEXT, "%.40s%llu", f->prefix, (unsigned long long)seq);
+    hark_cursor_format(f->app->bus, seq, ret);
 }
 
 bool hk_feed_first_of(hark_feed *f, const char *type)
@@ -255,9 +254,13 @@ bool hk_feed_batch(hark_feed *f, uint64_t *next, hk_batch *b)
     return kept;
 }
 
-uint64_t hk_feed_end(hark_feed *f)
+uint64_t hk_feed_end(hark_feed *f, uint64_t *ret_seen)
 {
-    return hk_feed_newest(f, 0);
+    pthread_mutex_lock(&f->lock);
+    uint64_t end = f->end;
+    *ret_seen = f->seen;
+    pthread_mutex_unlock(&f->lock);
+    return end;
 }
 
 uint64_t hk_feed_newest(hark_feed *f, size_t n)

@@ -3,7 +3,6 @@
 #include "http/stream_i.h"
 
 #include <sched.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -204,9 +203,6 @@ static hark_err find_begin(hark_feed *f, hark_errinfo *ei)
 
 static hark_err subscribe(hark_feed *f, hark_errinfo *ei)
 {
-    char zero[HARK_CURSOR_TEXT];
-    hark_cursor_format(f->app->bus, 0, zero);
-    (void)snprintf(f->prefix, sizeof f->prefix, "%.*s", (int)strcspn(zero, "-") + 1, zero);
     hark_sub_opts o = {.size = sizeof o,
                        .overflow = HARK_OVERFLOW_LOG,
                        .flags = HARK_SUB_GAPS,

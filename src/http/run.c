@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -130,6 +131,8 @@ hark_err hark_app_stop(hark_app *app, hark_errinfo *ei)
 /* The one thing that a signal handler can reach: the descriptor plus 1, while hark_app_run waits.
  * The handler may run on any thread. */
 static hk_mark signal_fd;
+static hk_mark
+    answering; /* handlers at work: the descriptor is not closed before they are through */
 
 static void wake(int fd)
 {
@@ -152,7 +155,8 @@ static bool is_second(int sig, const siginfo_t *si)
 static void on_signal(int sig, siginfo_t *si, void *context)
 {
     int saved = errno;
-    uint64_t fd = hk_mark_get(&signal_fd);
+    (void)hk_mark_add(&answering, 1);
+    uint64_t fd = hk_mark_get_strong(&signal_fd);
     (void)context;
     if (is_second(sig, si)) {
         (void)signal(sig, SIG_DFL);
@@ -160,6 +164,7 @@ static void on_signal(int sig, siginfo_t *si, void *context)
     } else if (fd) {
         wake((int)fd - 1);
     }
+    (void)hk_mark_add(&answering, -1);
     errno = saved;
 }
 
@@ -208,7 +213,9 @@ hark_err hark_app_run(hark_app *app, hark_errinfo *ei)
         await_quit(app->quit_fd);
         err = hark_app_stop(app, ei);
     }
-    hk_mark_set(&signal_fd, 0);
+    hk_mark_set_strong(&signal_fd, 0);
+    while (hk_mark_look(&answering))
+        (void)sched_yield();
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     sigaction(SIGTERM, &term, NULL);
     sigaction(SIGINT, &intr, NULL);

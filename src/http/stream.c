@@ -221,7 +221,7 @@ void hk_stream_go_on(hk_stream *s)
     }
     if (s->page) /* it is still being read */
         return;
-    if (s->from_log && !hk_feed_join(s->feed, s->seen, &s->at)) {
+    if (s->from_log && (s->asks || !hk_feed_join(s->feed, s->seen, &s->at))) {
         list_leave(s);
         if (!hk_catchup_ask(s))
             hk_stream_close(s);
@@ -363,10 +363,13 @@ static bool look_over(hk_stream *s)
         }
         return false;
     }
-    if (l->now_ms - s->sent_ms < s->heartbeat_ms)
-        return false;
-    beat(s);
-    return true;
+    if (l->now_ms - s->sent_ms >= s->heartbeat_ms) {
+        beat(s);
+        return true;
+    }
+    if (s->doubt_ms)
+        hk_stream_doubt(s);
+    return false;
 }
 
 /* Goes on where the last one stopped. */

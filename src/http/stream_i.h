@@ -79,11 +79,10 @@ struct hark_feed {
     size_t keep, keep_bytes;
     int64_t dataversion;
     hark_sub *sub;
-    hk_gate over;                  /* opened when the subscription calls no more */
-    hk_mark caller;                /* its thread, while that may be in `encode`; 0 = none */
-    hark_frame frame;              /* the subscription's */
-    hk_buf bytes;                  /* likewise */
-    char prefix[HARK_CURSOR_TEXT]; /* of the ids: "<log>.<epoch>-" */
+    hk_gate over;     /* opened when the subscription calls no more */
+    hk_mark caller;   /* its thread, while that may be in `encode`; 0 = none */
+    hark_frame frame; /* the subscription's */
+    hk_buf bytes;     /* likewise */
     hk_count readers;
     /* Under lock: blocks first to end - 1. With a pattern they tell all from low + 1 to seen, and
      * all up to seen can be read in the log. */
@@ -109,6 +108,7 @@ void hk_feeds_free(hark_app *app);
 hark_err hk_feed_encode(hark_feed *f, hark_frame *w, hk_buf *bytes, const hark_event *e,
                         hk_block **ret);
 hk_block *hk_feed_gap(hark_feed *f, uint64_t from, uint64_t to, const char *reason);
+/* Of the log's epoch as it is now: a server may lose history while we run. */
 void hk_feed_id(const hark_feed *f, uint64_t seq, char ret[HARK_CURSOR_TEXT]);
 /* True once for each type, of so many of them. */
 bool hk_feed_first_of(hark_feed *f, const char *type);
@@ -124,8 +124,8 @@ void hk_feed_clear(hark_feed *f); /* nobody reads it any more */
 
 void hk_feed_enter(hk_readers *r);
 void hk_feed_leave(hk_readers *r);
-void hk_feed_heard(hk_readers *r); /* the mail has come */
-uint64_t hk_feed_end(hark_feed *f);
+void hk_feed_heard(hk_readers *r);                      /* the mail has come */
+uint64_t hk_feed_end(hark_feed *f, uint64_t *ret_seen); /* the number behind the newest block */
 /* Of who is about to read block number `next`: the sequence seen if that is the end, else 0. */
 uint64_t hk_feed_seen_at(hark_feed *f, uint64_t next);
 uint64_t hk_feed_newest(hark_feed *f, size_t n); /* the number of the n-th newest block */
@@ -158,6 +158,9 @@ struct hk_stream {
     size_t off;
     size_t heard; /* bytes that came from the client */
     int64_t sent_ms, blocked_ms;
+    int64_t doubt_ms; /* `seen` is farther on than the log is known to go, which is waited for until
+                         then; 0 = not so */
+    bool asks;        /* then the store is asked, by a page */
     /* as opened */
     hark_feed *feed;
     char *pattern;
@@ -171,6 +174,8 @@ struct hk_stream {
 
 void hk_stream_free(hk_stream *s);  /* of one that is not open, or not any more */
 void hk_stream_begin(hark_ctx *c);  /* loop: sends the reply of this context */
+void hk_stream_doubt(hk_stream *s); /* loop: looks after one in doubt; may close it */
+void hk_stream_asked(hk_stream *s); /* loop: the page has come; likewise */
 void hk_stream_add(hk_stream *s);   /* loop: it is open; `part` is its head */
 void hk_stream_close(hk_stream *s); /* loop */
 void hk_stream_news(hk_loop *l, hk_mail *m);

@@ -211,6 +211,8 @@ static void take_page(hk_stream *s, const hk_page *p)
     bool whole = !p->err && send_page(s, p);
     if (p->err || s->gone) /* it comes back, and may find the log in a better state */
         hk_stream_close(s);
+    else if (whole && s->asks)
+        hk_stream_asked(s);
     else if (whole)
         hk_stream_go_on(s);
 }

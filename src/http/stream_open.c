@@ -19,7 +19,7 @@
 #include <unistd.h>
 
 /* What lies in the kernel for a client: a slow one has few KiB that are not sent. */
-enum { SEND_BUFFER = 64 * 1024, NOT_SENT_MAX = 16 * 1024, TIME_LEAST_MS = 10 };
+enum { SEND_BUFFER = 64 * 1024, NOT_SENT_MAX = 16 * 1024, TIME_LEAST_MS = 10, DOUBT_MS = 3000 };
 
 void hk_stream_free(hk_stream *s)
 {
@@ -215,17 +215,36 @@ static void write_retry(hk_buf *b, int64_t ms)
 
 /* ---- where it begins ------------------------------------------------------------------------- */
 
-/* A cursor that the log has not reached was not given out by it. The feed's end is taken first: what
- * comes in between is then told by the ring, and passed over as seen. */
+/* The log's end as far as it is known here; the feed, when it began, asked the store. */
+static uint64_t newest_of(const hk_stream *s, uint64_t seen, hark_bus_info *ret)
+{
+    *ret = (hark_bus_info){.size = sizeof *ret};
+    uint64_t newest = hark_bus_info_get(s->feed->app->bus, ret) ? 0 : ret->last_sequence;
+    return newest > seen ? newest : seen;
+}
+
+/* A cursor that the log has not reached was not given out by it; but on a log that others append to, it
+ * may have been by one that is a moment ahead. */
+static void weigh_seen(hk_stream *s, uint64_t newest, bool shared)
+{
+    if (s->from != HK_FROM_SEEN || s->seen <= newest)
+        return;
+    if (shared)
+        s->doubt_ms = s->loop->now_ms + DOUBT_MS;
+    else
+        s->from = HK_FROM_OTHER;
+}
+
+/* The feed's end is taken first: what comes in between is then told by the ring, and passed over as
+ * seen. */
 static void begin_of_events(hk_stream *s, hk_buf *b)
 {
     char id[HARK_CURSOR_TEXT];
-    hark_bus_info info = {.size = sizeof info};
-    s->at = hk_feed_end(s->feed);
-    hark_err err = hark_bus_info_get(s->feed->app->bus, &info);
-    uint64_t newest = err ? 0 : info.last_sequence; /* it knows this size */
-    if (s->from == HK_FROM_SEEN && s->seen > newest)
-        s->from = HK_FROM_OTHER;
+    hark_bus_info info;
+    uint64_t seen;
+    s->at = hk_feed_end(s->feed, &seen);
+    uint64_t newest = newest_of(s, seen, &info);
+    weigh_seen(s, newest, info.shared);
     if (s->from == HK_FROM_FIRST)
         s->seen = info.first_sequence ? info.first_sequence - 1 : newest;
     if (s->from == HK_FROM_NOW || s->from == HK_FROM_OTHER)
@@ -238,6 +257,51 @@ static void begin_of_events(hk_stream *s, hk_buf *b)
     else
         hk_buf_addf(b, "id: %s\n\n", id);
     s->told = s->seen;
+}
+
+/* The log has not come to the cursor: it goes on from now. What came since is part of what it cannot be
+ * told. */
+static void tell_other(hk_stream *s, uint64_t newest)
+{
+    char id[HARK_CURSOR_TEXT];
+    hk_buf b = {0};
+    s->seen = s->told = newest;
+    hk_feed_id(s->feed, newest, id);
+    hk_gap_write(&b, 0, 0, "other log", id);
+    s->part = hk_block_new(&b, 0, NULL);
+    s->off = 0;
+    hk_buf_free(&b);
+    if (s->part)
+        hk_stream_go_on(s);
+    else
+        hk_stream_close(s);
+}
+
+/* Time is up: who reads the log asks the store, so that a server that cannot be reached just now is not
+ * taken for another log. */
+void hk_stream_doubt(hk_stream *s)
+{
+    hark_bus_info info;
+    uint64_t newest = newest_of(s, hk_feed_seen(s->feed), &info);
+    bool over = s->loop->now_ms >= s->doubt_ms;
+    if (newest < s->seen && !over)
+        return;
+    s->doubt_ms = 0;
+    if (newest >= s->seen)
+        return;
+    s->asks = s->from_log = true;
+    hk_stream_go_on(s);
+}
+
+void hk_stream_asked(hk_stream *s)
+{
+    hark_bus_info info;
+    uint64_t newest = newest_of(s, hk_feed_seen(s->feed), &info);
+    s->asks = false;
+    if (newest >= s->seen)
+        hk_stream_go_on(s);
+    else
+        tell_other(s, newest);
 }
 
 static void begin_of_messages(hk_stream *s, hk_buf *b)

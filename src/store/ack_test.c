@@ -21,7 +21,8 @@ static hark_store_save five(fixture *f)
 
 static void ack(fixture *f, const hark_store_save *v, uint64_t seq)
 {
-    write_ok(f, f->ops->ack(f->store, v->consumer, v->generation, seq, &f->ei));
+    hark_store_owned of = owned_at(f, v, seq);
+    write_ok(f, f->ops->ack(f->store, v->consumer, v->generation, of, seq, &f->ei));
 }
 
 /* As an open row, by a save that was collected as `v`. */
@@ -42,12 +43,22 @@ static void drop(fixture *f, const hark_store_save *v, uint64_t seq)
     save(f, &with);
 }
 
+/* As by whoever has it from now on. */
+static void load_anew(fixture *f)
+{
+    hark_store_consumer c = consumer("c");
+    assert_ok(f, load(f, &c));
+    if (f->info.shared)
+        take_shares(f, c.ret_id, c.ret_generation);
+    hark_store_consumer_clear(&c);
+}
+
 /* "1 3-5 | 2": floor, settled ranges, rows. `find`: only looks. */
 static const char *state_text(fixture *f, bool find, text *t)
 {
-    hark_store_consumer c = consumer("c");
-    c.find = find;
-    assert_ok(f, load(f, &c));
+    if (!find)
+        load_anew(f);
+    hark_store_consumer c = look_at(f, "c");
     say(t, "%d", (int)c.ret_floor);
     for (size_t i = 0; i < c.ret_n_settled; i++)
         say(t, " %d-%d", (int)c.ret_settled[i].first, (int)c.ret_settled[i].last);
@@ -116,8 +127,9 @@ static void test_an_ack_goes_with_its_group(void **state)
 {
     fixture *f = *state;
     hark_store_save v = five(f);
+    hark_store_owned of = owned_at(f, &v, 2);
     begin(f);
-    assert_ok(f, f->ops->ack(f->store, v.consumer, v.generation, 2, &f->ei));
+    assert_ok(f, f->ops->ack(f->store, v.consumer, v.generation, of, 2, &f->ei));
     f->ops->rollback(f->store);
     assert_state(f, true, "0 |");
 }
@@ -127,12 +139,15 @@ static void test_an_ack_of_another_generation_is_stale(void **state)
     fixture *f = *state;
     hark_store_save v = five(f);
     hark_store_reset r = {.size = sizeof r, .consumer = v.consumer, .start = FIRST};
+    hark_store_owned before = owned_at(f, &v, 2);
+    write_ok(f, f->ops->consumer_reset(f->store, &r, &f->ei));
+    v.generation = 2;
+    hark_store_owned of = owned_at(f, &v, 4);
     begin(f);
-    assert_ok(f, f->ops->consumer_reset(f->store, &r, &f->ei));
-    assert_err(f, HARK_ESTALE, f->ops->ack(f->store, v.consumer, 1, 2, &f->ei));
+    assert_err(f, HARK_ESTALE, f->ops->ack(f->store, v.consumer, 1, before, 2, &f->ei));
     assert_says(f, "sequence 2");
-    assert_err(f, HARK_ESTALE, f->ops->ack(f->store, 77, 1, 2, &f->ei));
-    assert_ok(f, f->ops->ack(f->store, v.consumer, 2, 4, &f->ei)); /* the group goes on */
+    assert_err(f, HARK_ESTALE, f->ops->ack(f->store, 77, 1, before, 2, &f->ei));
+    assert_ok(f, f->ops->ack(f->store, v.consumer, 2, of, 4, &f->ei)); /* the group goes on */
     commit(f);
     assert_state(f, true, "0 4-4 |");
 }
@@ -142,10 +157,11 @@ static void test_a_second_ack_is_stale(void **state)
     fixture *f = *state;
     hark_store_save v = five(f);
     ack(f, &v, 2);
+    hark_store_owned second = owned_at(f, &v, 2), third = owned_at(f, &v, 3);
     begin(f);
-    assert_err(f, HARK_ESTALE, f->ops->ack(f->store, v.consumer, 1, 2, &f->ei));
+    assert_err(f, HARK_ESTALE, f->ops->ack(f->store, v.consumer, 1, second, 2, &f->ei));
     assert_says(f, "has settled it");
-    assert_ok(f, f->ops->ack(f->store, v.consumer, 1, 3, &f->ei));
+    assert_ok(f, f->ops->ack(f->store, v.consumer, 1, third, 3, &f->ei));
     commit(f);
     assert_state(f, true, "0 2-3 |");
 }

@@ -19,6 +19,7 @@ static uint64_t start_at(fixture *f, const char *name, int64_t start, uint64_t s
     assert_true(c.ret_created);
     assert_int_equal(c.ret_generation, 1);
     assert_int_equal(c.ret_highest, c.ret_floor);
+    assert_true(f->info.shared ? c.ret_shares > 1 : c.ret_shares == 1);
     hark_store_consumer_clear(&c);
     return c.ret_floor;
 }
@@ -134,8 +135,7 @@ static void test_state_comes_back_as_it_was_saved(void **state)
     hark_store_range ranges[] = {{12, 12}, {14, 300}, {1000000, HARK_SEQ_MAX}};
     save_example(f, ranges, 3);
     restart(f);
-    hark_store_consumer c = consumer("c");
-    assert_ok(f, load(f, &c));
+    hark_store_consumer c = look_at(f, "c");
     assert_int_equal(c.ret_floor, 10);
     assert_int_equal(c.ret_highest, 1000);
     assert_int_equal(c.ret_n_settled, 3);
@@ -262,8 +262,7 @@ static void test_thousands_of_rows_come_back_in_order(void **state)
     for (size_t i = 0; i < SAVES; i++)
         change_some(f, &rng, open);
     restart(f);
-    hark_store_consumer c = consumer("c");
-    assert_ok(f, load(f, &c));
+    hark_store_consumer c = look_at(f, "c");
     for (size_t i = 0; i < c.ret_n_rows; i++) {
         do
             seq++;

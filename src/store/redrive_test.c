@@ -50,8 +50,7 @@ static void assert_done(fixture *f, hark_store_letter_done *d, const char *name,
 /* Its only row is as new. */
 static void assert_fresh_row(fixture *f, const char *name, uint64_t seq, const char *key)
 {
-    hark_store_consumer c = {.size = sizeof c, .name = name, .find = 1};
-    assert_ok(f, load(f, &c));
+    hark_store_consumer c = look_at(f, name);
     assert_int_equal(c.ret_n_rows, 1);
     const hark_store_row *r = c.ret_rows;
     assert_int_equal(r->sequence, seq);

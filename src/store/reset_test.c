@@ -45,8 +45,7 @@ static void test_a_reset_drops_what_is_open_and_keeps_what_was_given_up(void **s
     assert_int_equal(r.ret_generation, 2);
     assert_int_equal(r.ret_floor, 0);
     restart(f);
-    hark_store_consumer c = {.size = sizeof c, .name = "c", .find = 1};
-    assert_ok(f, load(f, &c));
+    hark_store_consumer c = look_at(f, "c");
     assert_int_equal(c.ret_generation, 2);
     assert_int_equal(c.ret_floor, 0);
     assert_int_equal(c.ret_highest, 6);
@@ -134,8 +133,7 @@ static bool check_rerun(void *ud, const hark_store_consumer_row *row)
 
 static void assert_rerun(fixture *f, hark_store_rerun r)
 {
-    hark_store_consumer c = {.size = sizeof c, .name = "c", .find = 1};
-    assert_ok(f, load(f, &c));
+    hark_store_consumer c = look_at(f, "c");
     const hark_store_consumer_row row = {.rerun = c.ret_rerun};
     assert_true(check_rerun(&r, &row));
     hark_store_consumer_clear(&c);
@@ -245,8 +243,7 @@ static void test_ending_a_replay_keeps_all_else(void **state)
     assert_int_equal(r.ret_floor, 3);
     restart(f);
     assert_rerun(f, (hark_store_rerun){.id = ""});
-    hark_store_consumer c = {.size = sizeof c, .name = "c", .find = 1};
-    assert_ok(f, load(f, &c));
+    hark_store_consumer c = look_at(f, "c");
     assert_int_equal(c.ret_generation, v.generation);
     assert_int_equal(c.ret_floor, 3);
     assert_int_equal(c.ret_highest, 7);

@@ -1,6 +1,8 @@
 /* store.c: from a URL to a backend, and what the ledger's structs need. */
 #include "store/store.h"
 
+#include "base/base.h"
+
 #include "store/memory/memory.h"
 #include "store/postgres/postgres.h"
 #include "store/redis/redis.h"
@@ -10,9 +12,11 @@
 #include <string.h>
 
 static const hark_store_ops *const backends[] = {&hk_store_memory, &hk_store_sqlite,
-                                                 &hk_store_postgres, &hk_store_redis_pubsub};
+                                                 &hk_store_postgres, &hk_store_redis,
+                                                 &hk_store_redis_pubsub};
 
-#define KNOWN "memory:, sqlite:PATH, postgresql://HOST/DATABASE or redis+pubsub://HOST"
+#define KNOWN                                                                                      \
+    "memory:, sqlite:PATH, postgresql://HOST/DATABASE, redis://HOST or redis+pubsub://HOST"
 
 /* What follows "scheme:", or NULL. */
 static const char *behind(const char *url, const char *scheme)
@@ -47,13 +51,18 @@ hark_err hk_store_find(const char *url, const hark_store_ops **ret, const char *
                    (int)(n < 120 ? n : 120), url, url[n] ? "…" : "");
 }
 
+static void free_rows(hark_store_row *rows, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        free((char *)(uintptr_t)rows[i].key);
+        free((char *)(uintptr_t)rows[i].error);
+    }
+    free(rows);
+}
+
 void hark_store_consumer_clear(hark_store_consumer *c)
 {
-    for (size_t i = 0; i < c->ret_n_rows; i++) {
-        free((char *)(uintptr_t)c->ret_rows[i].key);
-        free((char *)(uintptr_t)c->ret_rows[i].error);
-    }
-    free(c->ret_rows);
+    free_rows(c->ret_rows, c->ret_n_rows);
     free(c->ret_settled);
     free(c->ret_pattern);
     free(c->ret_policy);
@@ -61,4 +70,30 @@ void hark_store_consumer_clear(hark_store_consumer *c)
     c->ret_settled = NULL;
     c->ret_pattern = c->ret_policy = NULL;
     c->ret_n_rows = c->ret_n_settled = 0;
+}
+
+/* ---- shares ---------------------------------------------------------------------------------- */
+
+uint32_t hark_store_share_of(const char *key, uint64_t sequence, uint32_t n)
+{
+    return hk_share_of(key, sequence, n);
+}
+
+void hark_store_shares_clear(hark_store_shares *x)
+{
+    for (size_t i = 0; i < x->n_claimed; i++) {
+        free_rows(x->claimed[i].rows, x->claimed[i].n_rows);
+        free(x->claimed[i].settled);
+    }
+    for (size_t i = 0; i < x->n_news; i++)
+        free(x->news[i].key);
+    free(x->owned);
+    free(x->give);
+    free(x->claimed);
+    free(x->news);
+    x->owned = NULL;
+    x->give = NULL;
+    x->claimed = NULL;
+    x->news = NULL;
+    x->n_owned = x->n_give = x->n_claimed = x->n_news = 0;
 }

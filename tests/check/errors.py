@@ -17,6 +17,15 @@ CLASSES = {
     "UNKNOWN": "may be stored; repeat with the same source and id",
     "FATAL": "the bus is read-only from now on",
 }
+# What a name does not say. On a log that several processes share: see docs/stores.md.
+NOTES = {
+    "EUNKNOWN": "`sqlite:`: the store takes no more writes until it is opened again. On a server the reply to a commit "
+                "was lost and could not be found out within 5 s; writing goes on.",
+    "ELOCKED": "`sqlite:`: another process has the log open to write. On a shared log another process may be publishing "
+               "the schedule that is to be cancelled: ask again.",
+    "ESTALE": "the attempt has timed out, the consumer was reset, or, on a shared log, its share is another process's "
+              "by now: stop working on it, it comes again.",
+}
 ROW = re.compile(r'X\(\s*(\w+)\s*,\s*(\d+)\s*,\s*(\w+)\s*,\s*(\d+)\s*,\s*((?:"[^"]*"[\s\\]*)+)\)')
 
 
@@ -47,6 +56,8 @@ def document(table):
     lines += ["", "What a caller may conclude from the class:", "",
               "| class | meaning |", "|---|---|"]
     lines += [f"| {name.lower()} | {text} |" for name, text in CLASSES.items()]
+    notes = [f"- `HARK_{r.name}`: {NOTES[r.name]}" for r in table if r.name in NOTES]
+    lines += ["", "Some in more words:", "", *notes] if notes else []
     return "\n".join(lines) + "\n"
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from common import Case, built, main, without_comments
 
 PAGE = "docs/guarantees.md"
-PROMISES = 14  # those of the design, transactions, expected versions, event versions, requests
+PROMISES = 15  # those of the design, transactions, expected versions, event versions, requests, shared logs
 
 # In backticks: a path from the root, `name()` or `test_name`, hark_name. Outside: a link.
 TOKEN = re.compile(r"`([^`\n]+)`|\]\(([^)\s]+)\)")

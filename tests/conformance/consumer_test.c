@@ -325,6 +325,26 @@ static void test_user_data_of_a_consumer_is_freed_once_after_the_last_call(void 
     recorder_free(r);
 }
 
+/* Nothing wakes it for events that are not for it; nobody asks it for how far it is either. */
+static void test_lag_comes_to_nothing_when_the_newest_events_are_not_for_the_consumer(void **state)
+{
+    enum { ROUNDS = 3 };
+    fixture *f = *state;
+    recorder *r = recorder_new();
+    hark_sub *s;
+    assert_ok(f, hark_subscribe(f->bus, "t", record, r, HARK_OPTS(hark_sub_opts, .consumer = "c"),
+                                &s, &f->ei));
+    publish(f, "t");
+    for (int i = 0; i < ROUNDS; i++) {
+        uint64_t last = publish_many(f, "other", 5) + 4;
+        WAIT_UNTIL(consumer_now(f).lag == 0);
+        assert_u64(consumer_now(f).floor, last);
+    }
+    assert_u64(atomic_load(&r->n), 1);
+    end_sub(s);
+    recorder_free(r);
+}
+
 static const struct CMUnitTest tests[] = {
     TEST(test_a_new_consumer_starts_where_it_is_told),
     TEST(test_the_start_is_fixed_by_the_first_registration),
@@ -338,5 +358,6 @@ static const struct CMUnitTest tests[] = {
     TEST(test_events_without_a_key_are_lanes_of_their_own),
     TEST(test_consumers_do_not_see_each_others_state),
     TEST(test_user_data_of_a_consumer_is_freed_once_after_the_last_call),
+    TEST(test_lag_comes_to_nothing_when_the_newest_events_are_not_for_the_consumer),
 };
 CONFORMANCE_MAIN("consumer")

@@ -32,6 +32,7 @@ typedef struct store_case {
     bool survives;      /* a bus opened again finds the log and the consumers */
     bool direct;        /* publishing does not go through the writer thread */
     bool keeps_all;     /* the log is not limited to the newest tail_events */
+    bool tx_alone;      /* closures do not share a commit */
 } store_case;
 
 extern const store_case stores[];

@@ -248,6 +248,18 @@ static void test_a_class_that_the_store_does_not_reach_is_refused(void **state)
     assert_says(f, "replicated");
 }
 
+static void test_a_lease_too_short_to_keep_is_refused(void **state)
+{
+    fixture *f = *state;
+    hark_bus *bus;
+    for (int64_t ms = -1; ms < 500; ms += 500) {
+        assert_err(f, HARK_EINVAL,
+                   hark_open(f->url, HARK_OPTS(hark_bus_opts, .lease_ms = ms), &bus, &f->ei));
+        assert_says(f, "lease_ms");
+    }
+    reopen_bus(f, HARK_OPTS(hark_bus_opts, .lease_ms = 500));
+}
+
 static void test_data_over_the_limit_is_refused(void **state)
 {
     fixture *f = *state;
@@ -357,6 +369,7 @@ static const struct CMUnitTest tests[] = {
     TEST(test_a_batch_with_a_bad_event_leaves_nothing_and_names_it),
     TEST(test_a_batch_has_a_limit),
     TEST(test_a_class_that_the_store_does_not_reach_is_refused),
+    TEST(test_a_lease_too_short_to_keep_is_refused),
     TEST(test_data_over_the_limit_is_refused),
     TEST(test_a_bad_attribute_is_named),
     TEST(test_an_event_is_read_as_it_was_published),

@@ -9,6 +9,11 @@ static server *start_postgresql(void)
     return server_postgres(NULL);
 }
 
+static server *start_redis(void)
+{
+    return server_redis(NULL);
+}
+
 const store_case stores[] = {
     {.name = "memory", .url = "memory:", .durability = HARK_MEMORY, .direct = true},
     {.name = "sqlite",
@@ -18,6 +23,12 @@ const store_case stores[] = {
      .keeps_all = true},
     {.name = "postgresql",
      .start = start_postgresql,
+     .durability = HARK_DISK,
+     .survives = true,
+     .keeps_all = true,
+     .tx_alone = true},
+    {.name = "redis",
+     .start = start_redis,
      .durability = HARK_DISK,
      .survives = true,
      .keeps_all = true},

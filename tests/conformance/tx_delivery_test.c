@@ -86,7 +86,7 @@ static void test_a_store_without_transactions_says_so_and_the_delivery_stays(voi
     publish(f, "t");
     WAIT_UNTIL(stats_of(k->sub).rejected == 1);
     assert_int_equal(k->last, HARK_ENOTSUP);
-    assert_non_null(strstr(k->text, "memory:"));
+    assert_non_null(strstr(k->text, f->store->name));
     assert_int_equal(atomic_load(&k->settled), 0);
     clerk_free(k);
 }

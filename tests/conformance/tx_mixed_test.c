@@ -185,7 +185,7 @@ static void test_closures_may_publish_more_when_they_run_again(void **state)
         events += atomic_load(&all[i].runs) > 1 ? FULL : 1;
         assert_true(i == 0 || all[i].last > all[i - 1].last);
     }
-    assert_true(events > FULL); /* they did share */
+    assert_true(f->store->tx_alone || events > FULL); /* they did share */
     WAIT_UNTIL(atomic_load(&r->n) == events);
     assert_ascending(r);
     end_sub(sub);

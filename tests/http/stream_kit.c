@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 const char *kit_store = "memory";
+const char *kit_url;
 
 void live_new(live *l, const hark_bus_opts *bus_opts, const hark_app_opts *opts)
 {
@@ -18,7 +19,7 @@ void live_new(live *l, const hark_bus_opts *bus_opts, const hark_app_opts *opts)
         fail_msg("no scratch directory");
     if (strcmp(kit_store, "sqlite") == 0)
         snprintf(url, sizeof url, "sqlite:%s/x.db", l->dir);
-    if (hark_open(url, bus_opts, &l->bus, &ei))
+    if (hark_open(kit_url ? kit_url : url, bus_opts, &l->bus, &ei))
         fail_msg("%s", ei.text);
     o.bus = l->bus;
     o.loops = o.loops ? o.loops : 2;

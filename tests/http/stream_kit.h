@@ -21,6 +21,7 @@
 #include <cmocka.h>
 
 extern const char *kit_store; /* "memory" or "sqlite" */
+extern const char *kit_url;   /* not NULL: of a log that is there, instead */
 
 typedef struct live {
     char dir[64];

@@ -2,12 +2,14 @@
 """The shop lives through kill -9 while customers order, cards fail, a consumer crashes and people
 change their minds, and the figures are rebuilt; afterwards its books are audited (shop_audit.py).
 
-    shop_kill.py SHOP [--seed N] [--orders N] [--kills N] [--keep DIR]
+    shop_kill.py SHOP [--shops N] [--seed N] [--orders N] [--kills N] [--keep DIR]
+    with_server postgresql shop_kill.py SHOP --shops 2
 
-SHOP is the program. Orders are placed over HTTP with Idempotency-Keys and repeated whenever the
-connection breaks. A kill counts only when GET /stats has just shown 100 open deliveries or more;
-every fourth takes the supervisor too. How much: HARK_TEST_LONG and HARK_TEST_BRIEF, as in
-tests/faults."""
+SHOP is the program. Beside a server its store is there, in a file otherwise. Several shops share the
+store, each with a port of its own, and are killed in turn. Orders are placed over HTTP with
+Idempotency-Keys and repeated, with the next shop, whenever the connection breaks. A kill counts only when
+GET /stats has just shown 100 open deliveries or more (of several shops: 20); every fourth takes the
+supervisor too. How much: HARK_TEST_LONG and HARK_TEST_BRIEF, as in tests/faults."""
 import argparse
 import collections
 import contextlib
@@ -18,7 +20,6 @@ import random
 import shutil
 import signal
 import socket
-import sqlite3
 import subprocess
 import sys
 import tempfile
@@ -29,9 +30,9 @@ from pathlib import Path
 from shop_kit import group_alive
 
 import shop_audit
+from shop_books import open_books
 
 HUNG = 600 if os.environ.get("HARK_TEST_BRIEF") else 240  # seconds for any one thing
-OPEN = 100       # deliveries, for a kill to count
 CUSTOMERS = 8    # threads that place orders
 PRODUCTS = ["prod1", "prod2", "prod3"]
 SLOW = ["shipping", "notification", "analytics", "shipping", "loyalty", "inventory"]  # in turn
@@ -70,10 +71,9 @@ def free_port(r):
 class Shop:
     """The supervised shop; its console goes to a file."""
 
-    def __init__(self, program, folder, port, options):
-        self.command = [str(program), "--store", f"sqlite:{folder}/shop.db", "--page", str(folder),
-                        "--quiet", *options]
-        self.console = folder / "console"
+    def __init__(self, program, folder, store, port, options):
+        self.command = [str(program), "--store", store, "--page", str(folder), "--quiet", *options]
+        self.console = folder / f"console-{port}"
         self.port, self.parent, self.seen = port, None, 0
 
     def start(self):
@@ -133,13 +133,16 @@ class Shop:
 class Client:
     """One connection; asks again until there is an answer that is one."""
 
-    def __init__(self, shop, campaign):
-        self.shop, self.campaign, self.conn = shop, campaign, None
+    def __init__(self, campaign, number=0):
+        self.campaign, self.number, self.conn = campaign, number, None
         self.counts = campaign.counts
+
+    def shop(self):
+        return self.campaign.shops[self.number % len(self.campaign.shops)]
 
     def once(self, method, path, body=None, key=None):
         if self.conn is None:
-            self.conn = http.client.HTTPConnection("127.0.0.1", self.shop.port, timeout=30)
+            self.conn = http.client.HTTPConnection("127.0.0.1", self.shop().port, timeout=30)
         headers = {"Content-Type": "application/json"} if body is not None else {}
         if key:
             headers["Idempotency-Key"] = key
@@ -152,6 +155,7 @@ class Client:
         except BROKEN:
             self.conn.close()
             self.conn = None
+            self.number += 1
             raise
 
     def ask(self, method, path, body=None, key=None, running=()):
@@ -178,9 +182,10 @@ class Client:
 
 
 class Campaign:
-    def __init__(self, shop, facts, seed, orders, kills, crashes):
-        self.shop, self.facts, self.seed = shop, facts, seed
+    def __init__(self, shops, facts, seed, orders, kills, crashes):
+        self.shops, self.facts, self.seed = shops, facts, seed
         self.orders, self.kills, self.crashes = orders, kills, crashes
+        self.least_open = 100 if len(shops) == 1 else 20  # deliveries, for a kill to count
         self.crashing = random.Random(seed).sample(CRASHING, len(CRASHING))  # in turn
         self.lock = threading.Lock()
         self.next_order = 0
@@ -216,15 +221,15 @@ class Campaign:
             if known != (key, items):
                 raise Failure(f"{key} and {known[0]} were both told that they are {reply['id']}")
 
-    def customer(self):
-        client = Client(self.shop, self)
+    def customer(self, number):
+        client = Client(self, number)
         for number in iter(self.take_number, None):
             self.place(client, number)
 
     # -- people who pay, ship and cancel by hand
 
     def meddle(self):
-        client, r = Client(self.shop, self), random.Random(f"{self.seed} meddler")
+        client, r = Client(self), random.Random(f"{self.seed} meddler")
         while not self.stop.wait(0.01):
             status = r.choice(["created", "reserved", "paid", "paid"])
             _, listed, _ = client.ask("GET", f"/orders?status={status}&limit=5")
@@ -241,12 +246,17 @@ class Campaign:
 
     # -- what happens to the shop
 
-    def stats(self, client):
-        try:
-            status, reply = client.once("GET", "/stats")
-        except BROKEN:
-            return None
-        return reply if status == 200 else None
+    def open_deliveries(self, clients):
+        """Of all shops; each tells its own. 0 when one of them does not answer."""
+        n = 0
+        for number, client in enumerate(clients):
+            client.number = number
+            try:
+                status, reply = client.once("GET", "/stats")
+            except BROKEN:
+                return 0
+            n += sum(c["open"] for c in reply["consumers"]) if status == 200 else 0
+        return n
 
     def set_chaos(self, client, consumer, **switches):
         status, reply, _ = client.ask("PUT", f"/chaos/{consumer}", switches)
@@ -262,14 +272,15 @@ class Campaign:
         slow = SLOW[nth % len(SLOW)]
         self.wait_for_order(self.orders * nth // (self.kills + 1))
         self.set_chaos(client, slow, delay_ms=20)
+        shop, watchers = self.shops[nth % len(self.shops)], [Client(self) for _ in self.shops]
+        parent_too = nth // len(self.shops) % 4 == 3
 
         def kill():
             if self.broken_off:
                 raise Failure("see above")
-            now = self.stats(client)
-            n = sum(c["open"] for c in now["consumers"]) if now else 0
-            return n if n >= OPEN and self.shop.kill(nth % 4 == 3) else 0
-        self.open_at_kills.append(poll(f"{OPEN} open deliveries", kill))
+            n = self.open_deliveries(watchers)
+            return n if n >= self.least_open and shop.kill(parent_too) else 0
+        self.open_at_kills.append(poll(f"{self.least_open} open deliveries", kill))
         self.set_chaos(client, slow, delay_ms=0)
 
     def poisoned(self, client, consumer):
@@ -307,7 +318,7 @@ class Campaign:
             raise Failure(f"POST /analytics/rebuild: {status} {reply}")
 
     def trouble(self):
-        client = Client(self.shop, self)
+        client = Client(self)
         when = {self.kills * (i + 1) // (self.crashes + 1) for i in range(self.crashes)}
         for nth in range(self.kills):
             if nth == self.kills // 2:
@@ -321,20 +332,20 @@ class Campaign:
 
     # -- all of it
 
-    def guarded(self, fn):
+    def guarded(self, fn, *args):
         def run():
             try:
-                fn()
+                fn(*args)
             except Exception as why:  # told by the main thread, whatever it is
                 self.broken_off = self.broken_off or f"{fn.__name__}: {type(why).__name__} {why}"
         thread = threading.Thread(target=run, daemon=True)
         thread.start()
         return thread
 
-    def settled(self):
+    def settled(self, shop):
         """Reads the live statistics, which are no request that the shop counts, until nothing is
         left to do in two of them."""
-        conn = http.client.HTTPConnection("127.0.0.1", self.shop.port, timeout=HUNG)
+        conn = http.client.HTTPConnection("127.0.0.1", shop.port, timeout=HUNG)
         conn.request("GET", "/stats/stream", headers={"Accept": "text/event-stream"})
         until, quiet, now = time.monotonic() + HUNG, 0, None
         for line in conn.getresponse():
@@ -349,7 +360,7 @@ class Campaign:
         raise Failure(f"not everything is settled: {json.dumps(now)}")
 
     def run(self):
-        customers = [self.guarded(self.customer) for _ in range(CUSTOMERS)]
+        customers = [self.guarded(self.customer, i) for i in range(CUSTOMERS)]
         people = [self.guarded(self.meddle)]
         trouble = self.guarded(self.trouble)
         for thread in [trouble, *customers]:
@@ -358,14 +369,18 @@ class Campaign:
         people[0].join()
         if self.broken_off:
             raise Failure(self.broken_off)
-        self.settled()
-        self.shop.stop()
+        for shop in self.shops * 2:  # what the last one did may be left for the first one
+            self.settled(shop)
+        for shop in self.shops:
+            shop.stop()
 
 
 # ---- main ----------------------------------------------------------------------------------------
 
-def size_of_it():
+def size_of_it(shops):
     """Orders, kills, poisoned events."""
+    if shops > 1:
+        return (10000, 24, 2) if os.environ.get("HARK_TEST_LONG") else (300, 4, 0)
     if os.environ.get("HARK_TEST_LONG"):
         return 40000, 120, 10
     if os.environ.get("HARK_TEST_BRIEF"):
@@ -373,8 +388,8 @@ def size_of_it():
     return 10000, 34, 4
 
 
-def judge(folder, facts):
-    db = sqlite3.connect(folder / "shop.db", isolation_level=None)
+def judge(store, facts):
+    db = open_books(store)
     wrong = shop_audit.audit(db, facts)
     planted, blind = shop_audit.faults_found(db, facts) if not wrong else (0, [])
     cancelled, refunded = db.execute(
@@ -388,32 +403,38 @@ def judge(folder, facts):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("shop", type=Path)
-    orders, kills, crashes = size_of_it()
+    parser.add_argument("--shops", type=int, default=1)
     parser.add_argument("--seed", type=int, default=int.from_bytes(os.urandom(4), "little"))
-    parser.add_argument("--orders", type=int, default=orders)
-    parser.add_argument("--kills", type=int, default=kills)
-    parser.add_argument("--crashes", type=int, default=crashes)
+    parser.add_argument("--orders", type=int)
+    parser.add_argument("--kills", type=int)
+    parser.add_argument("--crashes", type=int)
     parser.add_argument("--keep", type=Path, help="copy the files there when something is wrong")
     args = parser.parse_args()
+    for name, value in zip(("orders", "kills", "crashes"), size_of_it(args.shops)):
+        if getattr(args, name) is None:
+            setattr(args, name, value)
 
     folder, began = Path(tempfile.mkdtemp(prefix="shop-kill-")), time.monotonic()
     facts = shop_audit.Facts(stock=args.orders)
-    shop = Shop(args.shop.resolve(), folder, free_port(random.Random()), [
+    store = os.environ.get("HARK_TEST_SERVER", f"sqlite:{folder}/shop.db")
+    shops = [Shop(args.shop.resolve(), folder, store, free_port(random.Random()), [
         "--stock", str(facts.stock), "--workers", "4", "--payment-delay", "4",
-        "--payment-fail-rate", "0.05", "--payment-timeout-rate", "0.05"])
-    campaign = Campaign(shop, facts, args.seed, args.orders, args.kills, args.crashes)
+        "--payment-fail-rate", "0.05", "--payment-timeout-rate", "0.05"]) for _ in range(args.shops)]
+    campaign = Campaign(shops, facts, args.seed, args.orders, args.kills, args.crashes)
     wrong, planted, figures = [], 0, ""
     try:
-        shop.start()
+        for shop in shops:
+            shop.start()
         campaign.run()
-        wrong, planted, figures = judge(folder, facts)
+        wrong, planted, figures = judge(store, facts)
     except Failure as why:
         wrong = [str(why)]
     finally:
-        shop.end()
+        for shop in shops:
+            shop.end()
         if wrong and args.keep:
             shutil.copytree(folder, args.keep, dirs_exist_ok=True)
-        tail = shop.tail() if wrong and shop.console.exists() else ""
+        tail = "\n".join(shop.tail() for shop in shops if wrong and shop.console.exists())
         shutil.rmtree(folder, ignore_errors=True)
 
     least, most = min(campaign.open_at_kills, default=0), max(campaign.open_at_kills, default=0)
@@ -427,7 +448,7 @@ def main():
     for text in wrong:
         print("  " + text)
     if tail:
-        print("console of the shop, its end:\n" + tail)
+        print("console, its end:\n" + tail)
     return 1 if wrong else 0
 
 

@@ -1,4 +1,5 @@
-/* Connections that are lost: what becomes of the group in hand, of a commit without an answer, and of the log's lock. */
+/* Connections that are lost: what becomes of the group in hand, and of a commit without an answer. And opening: who is let in, and
+ * who hears why not. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -11,6 +12,7 @@
 #include "servers.h"
 
 #include <libpq-fe.h>
+#include <pthread.h>
 
 static server *the_server;
 static unsigned n_logs;
@@ -122,7 +124,7 @@ static void test_a_commit_without_an_answer_is_found_out(void **state)
     assert_last(f, 6);
 }
 
-static void test_what_cannot_be_found_out_is_unknown_and_ends_writing(void **state)
+static void test_what_cannot_be_found_out_is_unknown_and_writing_goes_on(void **state)
 {
     lost *l = *state;
     fixture *f = &l->f;
@@ -131,9 +133,14 @@ static void test_what_cannot_be_found_out_is_unknown_and_ends_writing(void **sta
     proxy_refuse(l->proxy, true);
     proxy_cut_reply(l->proxy, PROXY_TO_CLIENT, "COMMIT", 1);
     assert_err(f, HARK_EUNKNOWN, f->ops->commit(f->store, &f->ei));
-    assert_err(f, HARK_EREADONLY, f->ops->begin(f->store, &f->ei));
+    assert_says(f, "repeating with the same id is safe");
     proxy_pass(l->proxy);
     proxy_refuse(l->proxy, false);
+    begin_again(f);
+    assert_ok(f, append(f, "a")); /* it was stored: a repeat */
+    assert_ok(f, append(f, "b"));
+    commit(f);
+    assert_last(f, 2);
 }
 
 static void test_a_server_that_is_gone_is_an_error_until_it_is_back(void **state)
@@ -156,7 +163,7 @@ static void test_a_server_that_is_gone_is_an_error_until_it_is_back(void **state
     assert_last(f, 3);
 }
 
-static void test_a_log_that_another_process_took_is_not_written_to(void **state)
+static void test_a_log_that_others_went_on_with_is_gone_on_with(void **state)
 {
     lost *l = *state;
     fixture *f = &l->f;
@@ -167,17 +174,36 @@ static void test_a_log_that_another_process_took_is_not_written_to(void **state)
     (void)snprintf(other.url, sizeof other.url, "postgresql://hark@127.0.0.1:%d/hark?log=lost%u",
                    server_port(the_server), n_logs);
     open_store(&other);
-    add_some(&other, 1);
+    add_some(&other, 2);
     other.ops->close(other.store);
     proxy_refuse(l->proxy, false);
-    hark_err err;
-    while ((err = f->ops->begin(f->store, &f->ei)) == HARK_OK || err == HARK_ESTORE) {
-        if (err == HARK_OK) {
-            assert_err(f, HARK_ESTORE, append(f, "x"));
-            f->ops->rollback(f->store);
-        }
+    begin_again(f);
+    if (append(f, "x")) { /* where it noticed */
+        f->ops->rollback(f->store);
+        begin_again(f);
+        assert_ok(f, append(f, "x"));
     }
-    assert_int_equal(err, HARK_EREADONLY);
+    commit(f);
+    assert_last(f, 4);
+}
+
+static void test_statements_that_a_closure_removed_are_prepared_anew(void **state)
+{
+    lost *l = *state;
+    fixture *f = &l->f;
+    hark_store_fate fate;
+    begin(f);
+    assert_ok(f, f->ops->tx_begin(f->store, hk_mono_ns() + INT64_C(5000000000), false, &f->ei));
+    PGconn *pg = f->ops->tx_native(f->store);
+    assert_non_null(pg);
+    PQclear(PQexec(pg, "DEALLOCATE ALL"));
+    assert_true(f->ops->tx_end(f->store, true, &fate, &f->ei) != HARK_OK);
+    assert_int_equal(fate, HARK_STORE_SPOILT);
+    f->ops->rollback(f->store);
+    begin_again(f);
+    assert_ok(f, append(f, "a"));
+    commit(f);
+    assert_last(f, 1);
 }
 
 /* ---- opening ----------------------------------------------------------------------------------- */
@@ -251,6 +277,15 @@ static void test_tables_that_are_not_ours_are_left_alone(void **state)
                 server_port(the_server));
 }
 
+static void test_a_log_of_before_several_processes_is_refused(void **state)
+{
+    (void)state;
+    run_sql("CREATE SCHEMA hark_old; CREATE TABLE hark_old.log(one int, log_id bytea, format int, "
+            "epoch int8, lock_no int, last int8, ticket int8)");
+    assert_open(HARK_EFORMAT, "never released", "postgresql://hark@127.0.0.1:%d/hark?log=old",
+                server_port(the_server));
+}
+
 static void test_existing_asks_for_a_log_that_is_there(void **state)
 {
     (void)state;
@@ -263,12 +298,39 @@ static void test_existing_asks_for_a_log_that_is_there(void **state)
     assert_int_equal(try_open(url, &opts, &ei), HARK_OK);
 }
 
-static void test_a_log_belongs_to_one_process_at_a_time(void **state)
+static void test_a_second_process_is_welcome(void **state)
 {
     lost *l = *state;
     hark_errinfo ei = {0};
-    assert_int_equal(try_open(l->f.url, NULL, &ei), HARK_ELOCKED);
-    assert_non_null(strstr(ei.text, "held by another process"));
+    assert_int_equal(try_open(l->f.url, NULL, &ei), HARK_OK);
+}
+
+/* Passwords are asked for from now on, but from hark. */
+static void ask_for_passwords(void)
+{
+    char path[256], old[8192];
+    (void)snprintf(path, sizeof path, "%s/data/pg_hba.conf", server_dir(the_server));
+    FILE *file = fopen(path, "r");
+    assert_non_null(file);
+    size_t n = fread(old, 1, sizeof old - 1, file);
+    old[n] = '\0';
+    assert_int_equal(fclose(file), 0);
+    file = fopen(path, "w");
+    assert_non_null(file);
+    (void)fprintf(file, "host all keyed all scram-sha-256\n%s", old);
+    assert_int_equal(fclose(file), 0);
+    run_sql("CREATE ROLE keyed LOGIN PASSWORD 'right'");
+    run_sql("SELECT pg_reload_conf()");
+}
+
+static void test_a_wrong_password_is_told_without_it(void **state)
+{
+    (void)state;
+    int port = server_port(the_server);
+    ask_for_passwords();
+    assert_open(HARK_EDENIED, "does not let keyed in; check user and password",
+                "postgresql://keyed:secret@127.0.0.1:%d/hark", port);
+    assert_open(HARK_EDENIED, "without a password", "postgresql://keyed@127.0.0.1:%d/hark", port);
 }
 
 static void test_the_class_is_the_servers(void **state)
@@ -283,6 +345,102 @@ static void test_the_class_is_the_servers(void **state)
     assert_int_equal(f->info.durability, HARK_MEMORY);
 }
 
+/* ---- a commit that is still under way ------------------------------------------------------------ */
+
+/* Of a statement that gives one number. */
+static long long number(const char *sql)
+{
+    PGconn *c = PQconnectdb(server_url(the_server));
+    PGresult *r = PQexec(c, sql);
+    if (PQresultStatus(r) != PGRES_TUPLES_OK)
+        fail_msg("%s: %s", sql, PQerrorMessage(c));
+    long long n = strtoll(PQgetvalue(r, 0, 0), NULL, 10);
+    PQclear(r);
+    PQfinish(c);
+    return n;
+}
+
+/* From then on, new connections have it. */
+static void have_standbys(const char *names)
+{
+    char sql[160];
+    (void)snprintf(sql, sizeof sql, "ALTER SYSTEM SET synchronous_standby_names = '%s'", names);
+    run_sql(sql);
+    run_sql("SELECT pg_reload_conf()");
+    (void)snprintf(sql, sizeof sql,
+                   "SELECT (current_setting('synchronous_standby_names') = '%s')::int", names);
+    while (!number(sql))
+        ;
+}
+
+static bool no_schedule(void *ud, const hark_store_schedule *s)
+{
+    (void)ud;
+    (void)s;
+    return false;
+}
+
+/* The writer connects again while commits would wait for a standby: nothing of its own is ended by force from then on. */
+static void become_replicated(lost *l)
+{
+    fixture *f = &l->f;
+    have_standbys("nobody");
+    proxy_cut(l->proxy);
+    assert_err(f, HARK_ESTORE, f->ops->schedules(f->store, 1, 0, false, no_schedule, NULL, &f->ei));
+    begin_again(f);
+    f->ops->rollback(f->store);
+    f->ops->info(f->store, &f->info);
+    assert_int_equal(f->info.durability, HARK_REPLICATED);
+    have_standbys("");
+}
+
+#define WAITING "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+
+static void *cut_when_it_waits(void *arg)
+{
+    while (!number(WAITING))
+        ;
+    proxy_cut(arg);
+    return NULL;
+}
+
+/* The group is at the server, up to its COMMIT, and waits for the log when the connection is lost. */
+static void test_what_is_told_not_to_be_stored_is_not_stored_later(void **state)
+{
+    lost *l = *state;
+    fixture *f = &l->f;
+    hark_err late = HARK_EINTERNAL;
+    pthread_t thread;
+    char sql[160];
+    become_replicated(l);
+    PGconn *c = PQconnectdb(server_url(the_server));
+    (void)snprintf(sql, sizeof sql,
+                   "SELECT pg_advisory_lock(1751216747, lock_no) FROM hark_lost%u.log", n_logs);
+    PQclear(PQexec(c, sql));
+    hark_store_append a = {
+        .event = event_of(HARK_OPTS(hark_event_spec, .type = "t", .id = "a", .source = "/test")),
+        .late = &late};
+    hk_event_digest(a.event, f->info.log_id, a.digest);
+    assert_int_equal(pthread_create(&thread, NULL, cut_when_it_waits, l->proxy), 0);
+    begin(f);
+    assert_ok(f, f->ops->append(f->store, &a, 1, &f->ei));
+    assert_err(f, HARK_ESTORE, f->ops->commit(f->store, &f->ei));
+    assert_says(f, "nothing was stored");
+    assert_int_equal(pthread_join(thread, NULL), 0);
+    assert_int_equal(number(WAITING), 1);
+    PQfinish(c);
+    while (number("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'"))
+        ;
+    (void)snprintf(sql, sizeof sql, "SELECT count(*) FROM hark_lost%u.events", n_logs);
+    assert_int_equal(number(sql), 0);
+    begin_again(f);
+    assert_ok(f, f->ops->append(f->store, &a, 1, &f->ei));
+    commit(f);
+    assert_int_equal(a.ret_sequence, 1);
+    assert_int_equal(a.ret_duplicate, 0);
+    (void)hark_event_unref(a.event);
+}
+
 #define LOST(test) cmocka_unit_test_setup_teardown(test, set_up_lost, tear_down_lost)
 
 int main(void)
@@ -292,15 +450,19 @@ int main(void)
         cmocka_unit_test(test_a_database_of_another_encoding_is_refused),
         cmocka_unit_test(test_a_role_without_the_right_hears_so),
         cmocka_unit_test(test_tables_that_are_not_ours_are_left_alone),
+        cmocka_unit_test(test_a_log_of_before_several_processes_is_refused),
         cmocka_unit_test(test_existing_asks_for_a_log_that_is_there),
-        LOST(test_a_log_belongs_to_one_process_at_a_time),
+        cmocka_unit_test(test_a_wrong_password_is_told_without_it),
+        LOST(test_a_second_process_is_welcome),
         LOST(test_the_class_is_the_servers),
         LOST(test_a_group_whose_connection_is_lost_stores_nothing),
         LOST(test_a_commit_that_never_came_there_stores_nothing),
         LOST(test_a_commit_without_an_answer_is_found_out),
-        LOST(test_what_cannot_be_found_out_is_unknown_and_ends_writing),
+        LOST(test_what_cannot_be_found_out_is_unknown_and_writing_goes_on),
+        LOST(test_statements_that_a_closure_removed_are_prepared_anew),
+        LOST(test_what_is_told_not_to_be_stored_is_not_stored_later),
         LOST(test_a_server_that_is_gone_is_an_error_until_it_is_back),
-        LOST(test_a_log_that_another_process_took_is_not_written_to),
+        LOST(test_a_log_that_others_went_on_with_is_gone_on_with),
     };
     (void)setenv("HARK_LOG", "error", 0);
     the_server = server_postgres(NULL);

@@ -13,6 +13,7 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -49,6 +50,27 @@ static const char *log_path(const keeper *k, char ret[96])
     return ret;
 }
 
+static const char *preload_path(const keeper *k, char ret[96])
+{
+    (void)snprintf(ret, 96, "%s/preload.so", k->dir);
+    return ret;
+}
+
+/* The server's user may not be allowed to look where the library is. */
+static bool copy_preload(keeper *k)
+{
+    char path[96], buf[65536];
+    FILE *from = fopen(k->preload, "rb"), *to = fopen(preload_path(k, path), "wb");
+    bool good = from && to;
+    for (size_t n; good && (n = fread(buf, 1, sizeof buf, from)) > 0;)
+        good = fwrite(buf, 1, n, to) == n;
+    if (from)
+        (void)fclose(from);
+    if (to && fclose(to) != 0)
+        good = false;
+    return good && chmod(path, 0644) == 0 ? true : keeper_says(k, "cannot copy %s", k->preload);
+}
+
 /* The server is told nothing by the environment, and does not outlive its keeper. */
 static _Noreturn void become(const keeper *k, const char *const *argv)
 {
@@ -69,6 +91,8 @@ static _Noreturn void become(const keeper *k, const char *const *argv)
     path = path ? strdup(path) : NULL;
     if (clearenv() != 0 || setenv("PATH", path ? path : "/usr/bin:/bin", 1) != 0 ||
         setenv("HOME", k->dir, 1) != 0 || setenv("LC_ALL", "C", 1) != 0 || chdir(k->dir) != 0)
+        _exit(126);
+    if (k->preload && setenv("LD_PRELOAD", preload_path(k, log), 1) != 0)
         _exit(126);
     (void)execvp(argv[0], args.taken);
     (void)fprintf(stderr, "cannot run %s: %s\n", argv[0], strerror(errno));
@@ -132,6 +156,8 @@ static bool launch(keeper *k)
 /* Its first start finds a port; others than keepers may be faster at taking it. */
 static bool give_birth(keeper *k)
 {
+    if (k->preload && !copy_preload(k))
+        return false;
     if (k->kind->prepare && !k->kind->prepare(k))
         return false;
     for (int i = 0; i < TRIES; i++) {
@@ -150,10 +176,21 @@ static bool give_birth(keeper *k)
     return false;
 }
 
+static bool await_end(keeper *k)
+{
+    if (k->pid && !procs_wait(k->pid, STOP_MS))
+        return keeper_says(k, "it does not end within %d s", STOP_MS / 1000);
+    procs_reap();
+    k->pid = 0;
+    return true;
+}
+
 static bool start(keeper *k)
 {
-    if (k->pid)
+    if (k->pid && !procs_wait(k->pid, 0))
         return keeper_says(k, "it runs already");
+    if (k->pid)
+        (void)await_end(k);
     return k->born ? launch(k) : give_birth(k);
 }
 
@@ -198,6 +235,8 @@ static bool obey(keeper *k, keeper_op op)
 {
     if (op == OP_START)
         return start(k);
+    if (op == OP_AWAIT_END)
+        return await_end(k);
     if (!k->pid || procs_wait(k->pid, 0))
         return keeper_says(k, "it does not run");
     if (op == OP_STOP)

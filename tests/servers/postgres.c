@@ -129,5 +129,5 @@ const server_kind server_kind_postgres = {
 
 server *server_postgres(const char *const *settings)
 {
-    return server_new(&server_kind_postgres, settings);
+    return server_new(&server_kind_postgres, settings, NULL);
 }

@@ -64,5 +64,5 @@ const server_kind server_kind_redis = {
 
 server *server_redis(const char *const *settings)
 {
-    return server_new(&server_kind_redis, settings);
+    return server_new(&server_kind_redis, settings, NULL);
 }

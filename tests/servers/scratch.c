@@ -1,6 +1,7 @@
 /* A server's directory and port. The directory is in memory where there is room, for syncs that cost
- * nothing; a lock on it tells others that its keeper lives. The port is outside of what the kernel gives
- * away by itself, so that it is still free when a server comes back to it. */
+ * nothing, or where HARK_SERVER_DIR says; a lock on it tells others that its keeper lives. The port is
+ * outside of what the kernel gives away by itself, so that it is still free when a server comes back to
+ * it. */
 #include "servers_i.h"
 
 #include <dirent.h>
@@ -29,7 +30,9 @@ enum { ENOUGH_MB = 512, STALE_S = 30, LOWEST_PORT = 10000, PORT_TRIES = 1000 };
 static const char *base(void)
 {
     struct statvfs v;
-    const char *tmp = getenv("TMPDIR");
+    const char *tmp = getenv("TMPDIR"), *wanted = getenv("HARK_SERVER_DIR");
+    if (wanted)
+        return wanted;
     if (access("/dev/shm", W_OK | X_OK) == 0 && statvfs("/dev/shm", &v) == 0 &&
         v.f_bavail / 1024 * v.f_frsize / 1024 >= ENOUGH_MB)
         return "/dev/shm";

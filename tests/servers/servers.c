@@ -96,6 +96,11 @@ void server_thaw(server *s)
     ask(s, OP_THAW, "thawing");
 }
 
+void server_await_end(server *s)
+{
+    ask(s, OP_AWAIT_END, "waiting for the end of");
+}
+
 const char *server_url(const server *s)
 {
     return s->url;
@@ -189,9 +194,9 @@ static void hire(server *s, keeper *k)
     s->sock = ends[0];
 }
 
-server *server_new(const server_kind *kind, const char *const *settings)
+server *server_new(const server_kind *kind, const char *const *settings, const char *preload)
 {
-    keeper k = {.kind = kind, .settings = settings, .claim = -1};
+    keeper k = {.kind = kind, .settings = settings, .preload = preload, .claim = -1};
     server *s = calloc(1, sizeof *s);
     if (!s)
         abort();
@@ -211,9 +216,30 @@ server *server_new(const server_kind *kind, const char *const *settings)
     return s;
 }
 
-server *server_of(const char *scheme)
+static const server_kind *kind_of(const char *scheme)
 {
     if (strcmp(scheme, "postgresql") == 0)
-        return server_postgres(NULL);
-    return strcmp(scheme, "redis") == 0 ? server_redis(NULL) : NULL;
+        return &server_kind_postgres;
+    return strcmp(scheme, "redis") == 0 ? &server_kind_redis : NULL;
+}
+
+server *server_of(const char *scheme)
+{
+    const server_kind *kind = kind_of(scheme);
+    return kind ? server_new(kind, NULL, NULL) : NULL;
+}
+
+server *server_with_disk(const char *scheme, const char *const *settings, const char *preload)
+{
+    const server_kind *kind = kind_of(scheme);
+    return kind ? server_new(kind, settings, preload) : NULL;
+}
+
+void server_disk_full(server *s, bool full)
+{
+    char path[96];
+    (void)snprintf(path, sizeof path, "%s/full", s->dir);
+    FILE *f = full ? fopen(path, "w") : NULL;
+    if (full ? !f || fclose(f) != 0 : unlink(path) != 0)
+        give_up(s, "filling the disk of", strerror(errno));
 }

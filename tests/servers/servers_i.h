@@ -30,7 +30,8 @@ extern const server_kind server_kind_postgres, server_kind_redis;
 struct keeper {
     const server_kind *kind;
     const char *const *settings;
-    char dir[80]; /* its scratch directory */
+    const char *preload; /* a library's path, or NULL */
+    char dir[80];        /* its scratch directory */
     int port;
     int claim; /* a socket: the port is ours among the keepers; -1 = not yet */
     uid_t uid; /* whom to run as */
@@ -40,12 +41,13 @@ struct keeper {
     char error[400];
 };
 
-server *server_new(const server_kind *kind, const char *const *settings);
+/* preload: a library for the server, or NULL. */
+server *server_new(const server_kind *kind, const char *const *settings, const char *preload);
 
 /* The keeper's life: obeys what comes over the socket, and cleans up at its end. */
 _Noreturn void keeper_main(keeper *k, int sock);
 /* What the test asks for: one byte each; the answer is keeper_answer. */
-typedef enum keeper_op { OP_START, OP_STOP, OP_KILL, OP_FREEZE, OP_THAW } keeper_op;
+typedef enum keeper_op { OP_START, OP_STOP, OP_KILL, OP_FREEZE, OP_THAW, OP_AWAIT_END } keeper_op;
 typedef struct keeper_answer {
     bool ok;
     int port;

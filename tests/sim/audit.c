@@ -172,7 +172,7 @@ static void audit_memory(sim_world *w, uint64_t head)
 
 static void audit_room(sim_world *w)
 {
-    size_t open = 0, rows = 0, room = hk_core_room(w->core);
+    size_t open = 0, rows = 0, room = hk_cores_room(w->cores);
     for (uint64_t i = 1; i <= w->n_events; i++) {
         bool ended = w->now[i].end == SIM_ACKED || (w->now[i].end == SIM_DEAD && !blocks(w, i));
         open += w->events[i].read && audit_concerns(w, i) && !ended;
@@ -189,7 +189,7 @@ static void audit_room(sim_world *w)
 /* It does not sleep through what is due. */
 static void audit_due(sim_world *w)
 {
-    int64_t due = hk_core_due(w->core);
+    int64_t due = hk_cores_due(w->cores);
     for (size_t i = 0; i < w->n_running; i++)
         if (w->running[i].live && !w->running[i].sealed && (due < 0 || due > w->running[i].until))
             sim_fail(w, "%llu is timed out earlier than anybody wakes", S(w->running[i].seq));
@@ -251,7 +251,7 @@ void audit_settle(sim_world *w, uint64_t seq, hark_verdict asked, hark_verdict c
     e->settled_wall = w->wall;
     if (expected == HARK_REJECT)
         t->end = SIM_DYING;
-    if (hk_core_dirt(w->core) != HK_DIRTY_URGENT)
+    if (hk_cores_dirt(w->cores, sim_now(w)) != HK_DIRTY_URGENT)
         sim_fail(w, "%llu failed, and the commit is not urgent", S(seq));
 }
 
@@ -310,8 +310,8 @@ void audit_reset(sim_world *w)
 
 bool audit_done(const sim_world *w)
 {
-    if (w->flight || w->tell != SIM_TOLD || hk_core_dirt(w->core) != HK_CLEAN ||
-        hk_core_covered(w->core) != w->n_events)
+    if (w->flight || w->tell != SIM_TOLD || hk_cores_dirt(w->cores, sim_now(w)) != HK_CLEAN ||
+        hk_cores_covered(w->cores) != w->n_events)
         return false;
     for (uint64_t i = 1; i <= w->n_events; i++)
         if (audit_concerns(w, i) && (w->saved[i].end == SIM_OPEN || w->events[i].blocks))
@@ -332,7 +332,7 @@ void audit_end(sim_world *w)
     if (w->payloads)
         sim_fail(w, "%zu payloads are held when all is settled", w->payloads);
     hk_core_facts f;
-    hk_core_facts_get(w->core, &f);
+    hk_cores_facts_get(w->cores, &f);
     if (f.in_memory + f.deferred + f.behind + f.parked + f.parked_keys + f.waiting + f.ready)
         sim_fail(w, "all is settled, but the figures are not 0");
 }

@@ -49,7 +49,7 @@ void audit_postpone(sim_world *w, const hk_started *s, int64_t delay)
     e->given = delay;
     e->settled_mono = w->mono;
     e->settled_wall = w->wall;
-    if (hk_core_dirt(w->core) != HK_DIRTY_URGENT)
+    if (hk_cores_dirt(w->cores, sim_now(w)) != HK_DIRTY_URGENT)
         sim_fail(w, "%llu is postponed, and the commit is not urgent", S(s->seq));
 }
 
@@ -98,7 +98,7 @@ static bool behind_parked(const sim_world *w, uint64_t seq)
 static hk_stage stage(const sim_world *w, uint64_t seq)
 {
     const sim_event *e = &w->events[seq];
-    bool covered = seq <= hk_core_covered(w->core);
+    bool covered = seq <= hk_cores_covered(w->cores);
     sim_end end = w->now[seq].end;
     if (!audit_concerns(w, seq))
         return covered ? HK_STAGE_DONE : HK_STAGE_AHEAD;
@@ -114,7 +114,10 @@ static hk_stage stage(const sim_world *w, uint64_t seq)
 void audit_stages(const sim_world *w)
 {
     for (uint64_t i = 1; i <= w->n_events; i++) {
-        hk_stage expected = stage(w, i), got = hk_core_stage(w->core, i);
+        const char *key = w->events[i].key;
+        hk_stage expected = stage(w, i), got = HK_STAGE_AHEAD;
+        if (!hk_cores_stage(w->cores, i, key[0] ? key : NULL, &got))
+            sim_fail(w, "%llu is of a share that is not here", S(i));
         bool unknown = !audit_concerns(w, i) && got == HK_STAGE_DONE; /* an earlier run passed it */
         if (got != expected && !unknown)
             sim_fail(w, "%llu is said to be in stage %d, it is in %d", S(i), (int)got,

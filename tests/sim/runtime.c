@@ -55,8 +55,9 @@ void sim_boot(sim_world *w)
     w->opts.drop = drop;
     w->opts.paused = state.ret_paused;
     w->opts.seed = sim_roll(w, UINT64_MAX);
-    w->core = hk_core_new(&w->opts);
-    if (!w->core || hk_core_load(w->core, &state, sim_now(w)))
+    w->cores = hk_cores_new(&w->opts, 1);
+    if (!w->cores ||
+        hk_cores_claim(w->cores, (hark_store_owned){0}, &state, (hk_reach){0}, sim_now(w)))
         abort();
     w->lazy_since = -1;
     w->n_replayed = 0;
@@ -65,8 +66,8 @@ void sim_boot(sim_world *w)
 
 void sim_read(sim_world *w)
 {
-    size_t room = hk_core_room(w->core);
-    uint64_t seq = hk_core_covered(w->core) + 1;
+    size_t room = hk_cores_room(w->cores);
+    uint64_t seq = hk_cores_covered(w->cores) + 1;
     for (; seq <= w->visible && room > 0; seq++) {
         const sim_event *e = &w->events[seq];
         if (e->matches) {
@@ -74,8 +75,8 @@ void sim_read(sim_world *w)
             sim_payload *p = payload_new(w, seq, true);
             w->events[seq].read = true;
             memory_may_be_out(w);
-            hark_err err =
-                hk_core_arrive(w->core, seq, e->key[0] ? e->key : NULL, p, sim_now(w), &kept);
+            hark_err err = hk_cores_arrive(w->cores, seq - 1, seq, e->key[0] ? e->key : NULL, p,
+                                           sim_now(w), &kept);
             if (memory_was_out(w, err)) {
                 drop(p);
                 w->events[seq].read = false;
@@ -85,7 +86,7 @@ void sim_read(sim_world *w)
                 drop(p);
             room--;
         }
-        hk_core_cover(w->core, seq);
+        hk_cores_cover(w->cores, seq - 1, seq);
         if (!w->calm && sim_chance(w, 12))
             break;
     }
@@ -106,7 +107,7 @@ static void die(sim_world *w, const hk_started *s)
     if (!sim_doomed(w, s->seq))
         sim_fail(w, "%llu may still run", (unsigned long long)s->seq);
     sim_say(w, "%llu must not run any more", (unsigned long long)s->seq);
-    hk_core_die(w->core, s->lease, sim_now(w));
+    hk_cores_die(w->cores, s->lease, sim_now(w));
 }
 
 static int64_t duration(sim_world *w, sim_script does)
@@ -136,8 +137,8 @@ static void handle(sim_world *w, const hk_started *s, int64_t until)
 static void bury(sim_world *w, const hk_started *s)
 {
     sim_say(w, "%llu is buried", (unsigned long long)s->seq);
-    if (hk_core_bury(w->core, s->lease, "upcast", "it breaks", sim_now(w)) ||
-        !hk_core_bury(w->core, s->lease, "upcast", "it breaks", sim_now(w)))
+    if (hk_cores_bury(w->cores, s->lease, "upcast", "it breaks", sim_now(w)) ||
+        !hk_cores_bury(w->cores, s->lease, "upcast", "it breaks", sim_now(w)))
         sim_fail(w, "%llu is not buried, or twice", (unsigned long long)s->seq);
     audit_bury(w, s->seq);
 }
@@ -146,8 +147,8 @@ static void postpone(sim_world *w, const hk_started *s)
 {
     int64_t delay = (int64_t)sim_roll(w, 60) * MS;
     sim_say(w, "%llu is postponed", (unsigned long long)s->seq);
-    if (hk_core_postpone(w->core, s->lease, delay, "a newer version", sim_now(w)) ||
-        !hk_core_postpone(w->core, s->lease, delay, "a newer version", sim_now(w)))
+    if (hk_cores_postpone(w->cores, s->lease, delay, "a newer version", sim_now(w)) ||
+        !hk_cores_postpone(w->cores, s->lease, delay, "a newer version", sim_now(w)))
         sim_fail(w, "%llu is not postponed, or twice", (unsigned long long)s->seq);
     audit_postpone(w, s, delay);
 }
@@ -169,7 +170,7 @@ static bool make_ready(sim_world *w, const hk_started *s)
 static void run(sim_world *w, const hk_started *s, int64_t until)
 {
     if (!s->payload &&
-        hk_core_payload_set(w->core, s->lease, payload_new(w, s->seq, false)) != HARK_OK)
+        hk_cores_payload_set(w->cores, s->lease, payload_new(w, s->seq, false)) != HARK_OK)
         sim_fail(w, "%llu: its lease is gone at once", (unsigned long long)s->seq);
     w->most_started = s->seq > w->most_started ? s->seq : w->most_started;
     if (s->doomed) {
@@ -184,7 +185,7 @@ static void run(sim_world *w, const hk_started *s, int64_t until)
         return;
     }
     sim_say(w, "%llu is unstarted", (unsigned long long)s->seq);
-    hk_core_unstart(w->core, s->lease);
+    hk_cores_unstart(w->cores, s->lease);
     audit_unstart(w, s);
 }
 
@@ -197,7 +198,7 @@ void sim_start(sim_world *w, bool all)
         if (w->n_running >= RUNNING - 1)
             return; /* too many that hang and are timed out */
         int64_t until = w->mono + w->timeout;
-        if (!hk_core_start(w->core, sim_now(w), until, &s)) {
+        if (!hk_cores_start(w->cores, sim_now(w), until, &s)) {
             audit_idle(w);
             return;
         }
@@ -215,7 +216,7 @@ static void answer(sim_world *w, sim_running *r)
     hark_verdict came = HARK_ACK;
     int64_t delay = v == HARK_RETRY && sim_chance(w, 4) ? (int64_t)sim_roll(w, 30) * MS : -1;
     hark_err err =
-        hk_core_settle(w->core, r->lease, v, delay, v ? "because" : NULL, sim_now(w), &came);
+        hk_cores_settle(w->cores, r->lease, v, delay, v ? "because" : NULL, sim_now(w), &came);
     sim_say(w, "%llu answers %d: %d", (unsigned long long)r->seq, (int)v, (int)err);
     if (r->live != (err == HARK_OK) || (err && err != HARK_ESTALE))
         sim_fail(w, "%llu: an answer %s its time gave %d", (unsigned long long)r->seq,
@@ -229,7 +230,7 @@ static void expire(sim_world *w)
     hk_lease lease;
     uint64_t seq;
     hark_verdict came;
-    while (hk_core_expire(w->core, sim_now(w), &lease, &seq, &came)) {
+    while (hk_cores_expire(w->cores, sim_now(w), &lease, &seq, &came)) {
         sim_say(w, "%llu is timed out", (unsigned long long)seq);
         size_t i = 0;
         while (i < w->n_running && !(w->running[i].live && w->running[i].seq == seq))
@@ -253,7 +254,7 @@ static void beat(sim_world *w)
         if (!r->beats)
             continue;
         r->until = w->mono + w->timeout;
-        if ((hk_core_extend(w->core, r->lease, r->until) == HARK_OK) != r->live)
+        if ((hk_cores_extend(w->cores, r->lease, r->until) == HARK_OK) != r->live)
             sim_fail(w, "%llu: its lease cannot be extended", (unsigned long long)r->seq);
     }
 }
@@ -281,11 +282,17 @@ void sim_handlers(sim_world *w)
 
 void sim_collect(sim_world *w)
 {
-    if (w->flight || (w->tell != SIM_TOLD && w->tell_first) || hk_core_dirt(w->core) == HK_CLEAN)
+    if (w->flight || (w->tell != SIM_TOLD && w->tell_first) ||
+        hk_cores_dirt(w->cores, sim_now(w)) == HK_CLEAN)
         return;
+    hark_store_save *saves;
+    size_t n;
     memory_may_be_out(w);
-    if (memory_was_out(w, hk_core_collect(w->core, &w->save)))
+    if (memory_was_out(w, hk_cores_collect(w->cores, sim_now(w), &saves, &n)))
         return;
+    if (n != 1)
+        sim_fail(w, "%zu saves of one share", n);
+    w->save = saves[0];
     w->flight = true;
     w->lazy_since = -1;
     audit_collect(w);
@@ -315,14 +322,14 @@ void sim_commit(sim_world *w, bool ok)
     if (sim_chance(w, 2)) /* handlers' threads may be faster than the writer */
         sim_tell_txs(w, false);
     if (w->flight)
-        hk_core_saved(w->core, ok);
+        (void)hk_cores_saved(w->cores, ok);
     w->flight = false;
 }
 
 static void stop(sim_world *w)
 {
-    hk_core_free(w->core);
-    w->core = NULL;
+    hk_cores_free(w->cores);
+    w->cores = NULL;
     w->n_running = 0;
     w->flight = false;
     w->tell = SIM_TOLD;
@@ -375,15 +382,15 @@ void sim_tell(sim_world *w)
     const char *key = w->events[w->tell_seq].key;
     if (w->tell == SIM_TELL_REDRIVEN) {
         memory_may_be_out(w);
-        hark_err err = hk_core_redriven(w->core, w->tell_seq, key[0] ? key : NULL, w->tell_due,
-                                        w->tell_due_wall);
+        hark_err err = hk_cores_redriven(w->cores, w->tell_seq, key[0] ? key : NULL, w->tell_due,
+                                         w->tell_due_wall);
         if (memory_was_out(w, err))
             return;
         w->now[w->tell_seq] = (sim_truth){.end = SIM_OPEN};
         w->events[w->tell_seq].not_before = w->tell_due;
         w->events[w->tell_seq].read = true;
     } else if (w->tell == SIM_TELL_DISCARDED) {
-        hk_core_discarded(w->core, w->tell_seq, key[0] ? key : NULL);
+        hk_cores_discarded(w->cores, w->tell_seq, key[0] ? key : NULL);
     }
     w->tell = SIM_TOLD;
 }

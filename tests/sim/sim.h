@@ -117,7 +117,7 @@ typedef struct sim_world {
     uint64_t seed, rng;
     bool loud;
     hk_core_opts opts;
-    hk_core *core;
+    hk_cores *cores;
     int64_t mono, wall, timeout;
     sim_event events[EVENTS + 1];
     uint64_t n_events, visible, start; /* start: nothing up to here concerns the consumer */

@@ -6,7 +6,7 @@
 /* True: it waits for its commit. False: it is told that its attempt is over. */
 bool sim_transact(sim_world *w, sim_running *r)
 {
-    hark_err err = hk_core_seal(w->core, r->lease);
+    hark_err err = hk_cores_seal(w->cores, r->lease);
     sim_say(w, "%llu begins its transaction: %d", (unsigned long long)r->seq, (int)err);
     if (r->live != (err == HARK_OK) || (err && err != HARK_ESTALE))
         sim_fail(w, "%llu: a transaction %s its time gave %d", (unsigned long long)r->seq,
@@ -58,7 +58,7 @@ static void extend_some(sim_world *w)
         if (!r->sealed || r->beats || w->calm || !sim_chance(w, 4))
             continue;
         r->until = w->mono + (int64_t)sim_roll(w, 5) * MS;
-        if (hk_core_extend(w->core, r->lease, r->until) != HARK_OK)
+        if (hk_cores_extend(w->cores, r->lease, r->until) != HARK_OK)
             sim_fail(w, "%llu: its sealed lease cannot be extended", (unsigned long long)r->seq);
     }
 }
@@ -78,7 +78,7 @@ static void forget(sim_world *w, sim_running *r)
 
 static void committed(sim_world *w, const sim_tx *tx)
 {
-    hark_err err = hk_core_acked(w->core, tx->lease);
+    hark_err err = hk_cores_acked(w->cores, tx->lease);
     sim_say(w, "%llu: its ack is known: %d", (unsigned long long)tx->seq, (int)err);
     if (err)
         sim_fail(w, "%llu: what was committed is refused with %d", (unsigned long long)tx->seq,
@@ -92,7 +92,7 @@ static void abandon(sim_world *w, sim_running *r)
     const hk_started s = {.seq = r->seq,
                           .replayed = w->disk.rerun.id[0] && r->seq <= w->disk.rerun.upto};
     sim_say(w, "%llu is abandoned", (unsigned long long)r->seq);
-    hk_core_unstart(w->core, r->lease);
+    hk_cores_unstart(w->cores, r->lease);
     audit_unstart(w, &s);
     forget(w, r);
 }
@@ -106,7 +106,7 @@ static void failed(sim_world *w, const sim_tx *tx)
         return;
     }
     sim_say(w, "%llu: its transaction failed", (unsigned long long)tx->seq);
-    hk_core_unseal(w->core, r->lease);
+    hk_cores_unseal(w->cores, r->lease);
     r->sealed = false;
     r->does = sim_chance(w, 3) ? SIM_ACK : sim_chance(w, 4) ? SIM_REJECT : SIM_RETRY;
     r->ends = w->mono + (int64_t)sim_roll(w, 6) * MS;
@@ -124,7 +124,7 @@ void sim_tell_txs(sim_world *w, bool all)
         w->txs[i] = w->txs[--w->n_txs];
         bool reset = tx.generation != w->disk.generation; /* nobody waits for it any more */
         if (reset && hk_planted == 50)
-            (void)hk_core_acked(w->core, tx.lease);
+            (void)hk_cores_acked(w->cores, tx.lease);
         else if (!reset && tx.state == SIM_TX_COMMITTED)
             committed(w, &tx);
         else if (!reset)

@@ -103,7 +103,7 @@ static void pause_or_resume(sim_world *w)
 {
     w->disk.paused = w->opts.paused = sim_chance(w, 2);
     sim_say(w, w->opts.paused ? "paused" : "resumed");
-    hk_core_pause(w->core, w->opts.paused);
+    hk_cores_pause(w->cores, w->opts.paused);
 }
 
 static bool untold(const sim_world *w)
@@ -129,14 +129,14 @@ static void save(sim_world *w)
             commit(w);
         return;
     }
-    hk_dirt dirt = hk_core_dirt(w->core);
+    hk_dirt dirt = hk_cores_dirt(w->cores, sim_now(w));
     if (dirt == HK_DIRTY_URGENT || (dirt == HK_DIRTY_LAZY && sim_chance(w, w->lazy)))
         sim_collect(w);
 }
 
 static void pass_time(sim_world *w)
 {
-    int64_t due = hk_core_due(w->core);
+    int64_t due = hk_cores_due(w->cores);
     int64_t step = (int64_t)sim_roll(w, 8) * MS;
     if (due > w->mono && due - w->mono < 100 * MS && sim_chance(w, 3))
         step = due - w->mono;
@@ -149,7 +149,7 @@ static void pass_time(sim_world *w)
 static void hand_gap(sim_world *w)
 {
     uint64_t upto = sim_roll(w, w->visible + 1);
-    hk_core_gap_done(w->core, upto);
+    hk_cores_gap_done(w->cores, upto);
     w->gap_handed = upto > w->gap_handed ? upto : w->gap_handed;
 }
 
@@ -239,7 +239,7 @@ static bool settle_letters(sim_world *w)
 /* To the next moment at which something happens by itself. */
 static void to_next_moment(sim_world *w)
 {
-    int64_t next = hk_core_due(w->core);
+    int64_t next = hk_cores_due(w->cores);
     for (size_t i = 0; i < w->n_running; i++)
         if (w->running[i].ends < INT64_MAX && (next < 0 || w->running[i].ends < next))
             next = w->running[i].ends;
@@ -263,7 +263,7 @@ static void calm(sim_world *w)
     if (!w->knows)
         sim_restart(w, SIM_CLEAN, 0);
     w->disk.paused = w->opts.paused = false;
-    hk_core_pause(w->core, false);
+    hk_cores_pause(w->cores, false);
     for (size_t i = 0; i < w->n_running; i++)
         if (w->running[i].does == SIM_CRASH)
             w->running[i].does = SIM_ACK;
@@ -273,14 +273,14 @@ static void calm(sim_world *w)
         sim_read(w);
         sim_handlers(w);
         sim_start(w, true);
-        bool dirty = w->flight || w->n_txs || hk_core_dirt(w->core) != HK_CLEAN;
+        bool dirty = w->flight || w->n_txs || hk_cores_dirt(w->cores, sim_now(w)) != HK_CLEAN;
         sim_commit(w, true);
         sim_collect(w);
         sim_commit(w, true);
         sim_tell_txs(w, true);
         bool more = settle_letters(w) ||
-                    (hk_core_room(w->core) > 0 && hk_core_covered(w->core) < w->visible);
-        if (!dirty && !more && hk_core_dirt(w->core) == HK_CLEAN &&
+                    (hk_cores_room(w->cores) > 0 && hk_cores_covered(w->cores) < w->visible);
+        if (!dirty && !more && hk_cores_dirt(w->cores, sim_now(w)) == HK_CLEAN &&
             !(audit_done(w) && !w->n_running))
             to_next_moment(w);
     }
@@ -299,6 +299,6 @@ void sim_run(uint64_t seed, bool loud)
     sim_boot(w);
     storm(w);
     calm(w);
-    hk_core_free(w->core);
+    hk_cores_free(w->cores);
     free(w);
 }

@@ -3,7 +3,6 @@
  * refunded; that of a product is gross. */
 #include "../consumers.h"
 
-#include <pthread.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
@@ -83,14 +82,31 @@ static hark_err count_order(hark_tx *tx, const figure *f)
     return err || !(created || paid) ? err : count_products(tx, &f->o, paid);
 }
 
+/* Until a rebuild has emptied the figures nothing is entered: it would be lost. */
+static hark_err wait_for_rebuild(hark_tx *tx)
+{
+    bool marked = false;
+    hark_err err =
+        hark_tx_query(tx, "SELECT 1 FROM analytics_totals WHERE name = 'rebuilding' AND n > 0",
+                      HARK_NO_ARGS, row_found, &marked);
+    return err || !marked ? err : hark_tx_fail(tx, HARK_EAGAIN, "the figures are being emptied");
+}
+
 /* A dead letter from before a rebuild may come after it: the rebuild has counted it then. */
 static hark_err enter(hark_tx *tx, void *ud)
 {
     const figure *f = ud;
-    hark_err err = hark_tx_exec(tx, "INSERT INTO analytics_seen VALUES(?) ON CONFLICT DO NOTHING",
-                                HARK_ARGS(hark_int((int64_t)f->sequence)));
-    if (err || !hark_tx_changes(tx))
+    hark_err err = take_turn(f->job.s, tx);
+    if (!err)
+        err = hark_tx_exec(tx,
+                           "INSERT INTO analytics_seen SELECT CAST(? AS BIGINT) WHERE NOT EXISTS "
+                           "(SELECT 1 FROM analytics_totals WHERE name = 'rebuilding' AND n > 0) "
+                           "ON CONFLICT DO NOTHING",
+                           HARK_ARGS(hark_int((int64_t)f->sequence)));
+    if (err)
         return err;
+    if (!hark_tx_changes(tx))
+        return wait_for_rebuild(tx);
     return f->what ? count_order(tx, f) : count(tx, "revenue", -f->n.total);
 }
 
@@ -118,74 +134,81 @@ const consumer analytics = {
 
 /* ---- rebuilding ---- */
 
-/* Two at a time would empty what the other one counts. */
-static pthread_mutex_t rebuilding = PTHREAD_MUTEX_INITIALIZER;
+/* Emptying the tables, resetting the consumer and letting it go on are several commits, and another
+ * process that shares the database may rebuild at the same time. So there is a mark in the table:
+ * positive, the figures are yet to be emptied; negative, the consumer is yet to go on. Its number is
+ * that of the rebuild that came last: others see that they have been overtaken, and leave the rest to it.
+ * A mark that is still there at the next start of a shop tells that all has to be done again. */
+typedef struct rebuilding {
+    shop *s;
+    int64_t number;
+} rebuilding;
 
-/* Emptying the tables and resetting the consumer are two commits. The mark says that both have to be
- * done (again) should the process end in between. */
 static hark_err mark(hark_tx *tx, void *ud)
 {
-    (void)ud;
-    return hark_tx_exec(
-        tx, "INSERT INTO analytics_totals VALUES('rebuilding', 1) ON CONFLICT DO NOTHING",
-        HARK_NO_ARGS);
+    const rebuilding *r = ud;
+    return hark_tx_exec(tx,
+                        "INSERT INTO analytics_totals VALUES('rebuilding', ?) "
+                        "ON CONFLICT(name) DO UPDATE SET n = excluded.n",
+                        HARK_ARGS(hark_int(r->number)));
 }
 
 static hark_err empty(hark_tx *tx, void *ud)
 {
-    (void)ud;
     static const char *const sql[] = {
         "DELETE FROM analytics_totals WHERE name <> 'rebuilding'",
         "DELETE FROM analytics_products",
         "DELETE FROM analytics_days",
         "DELETE FROM analytics_seen",
     };
-    hark_err err = HARK_OK;
-    for (size_t i = 0; i < sizeof sql / sizeof *sql && !err; i++)
+    const rebuilding *r = ud;
+    hark_err err = take_turn(r->s, tx);
+    if (!err)
+        err = hark_tx_exec(tx,
+                           "UPDATE analytics_totals SET n = -n WHERE name = 'rebuilding' AND n = ?",
+                           HARK_ARGS(hark_int(r->number)));
+    bool overtaken = !err && !hark_tx_changes(tx);
+    for (size_t i = 0; i < sizeof sql / sizeof *sql && !err && !overtaken; i++)
         err = hark_tx_exec(tx, sql[i], HARK_NO_ARGS);
     return err;
 }
 
 static hark_err unmark(hark_tx *tx, void *ud)
 {
-    (void)ud;
-    return hark_tx_exec(tx, "DELETE FROM analytics_totals WHERE name = 'rebuilding'", HARK_NO_ARGS);
+    const rebuilding *r = ud;
+    return hark_tx_exec(
+        tx, "DELETE FROM analytics_totals WHERE name = 'rebuilding' AND (n = ? OR n = ?)",
+        HARK_ARGS(hark_int(r->number), hark_int(-r->number)));
 }
 
-static hark_err start_again(shop *s, hark_errinfo *ei)
+/* Paused, no new delivery begins; reset, those that still run are refused (HARK_ESTALE). */
+static hark_err start_again(rebuilding *r, hark_errinfo *ei)
 {
-    hark_err err = hark_consumer_reset(
-        s->bus, analytics.name, HARK_OPTS(hark_reset_opts, .start = HARK_START_FIRST), NULL, ei);
-    return err ? err : hark_transact(s->bus, empty, NULL, SHOP_TX, NULL, ei);
-}
-
-/* Paused, no new delivery begins; reset, those that still run are refused (HARK_ESTALE). From then on
- * nobody writes these tables, until the consumer goes on with the first event of the log. It goes on
- * after a failure, too: what has not been emptied has its rows in analytics_seen. */
-static hark_err rebuild(shop *s, hark_errinfo *ei)
-{
-    hark_errinfo second;
-    hark_err err = hark_consumer_pause(s->bus, analytics.name, ei);
+    hark_bus *bus = r->s->bus;
+    hark_err err = hark_transact(bus, mark, r, SHOP_TX, NULL, ei);
     if (!err)
-        err = start_again(s, ei);
-    hark_err resumed = hark_consumer_resume(s->bus, analytics.name, &second);
-    if (resumed)
-        return hark_errinfo_set(ei, resumed, "analytics stays paused: %s", second.text);
-    return err ? err : hark_transact(s->bus, unmark, NULL, SHOP_TX, NULL, ei);
+        err = hark_consumer_pause(bus, analytics.name, ei);
+    if (!err)
+        err = hark_consumer_reset(bus, analytics.name,
+                                  HARK_OPTS(hark_reset_opts, .start = HARK_START_FIRST), NULL, ei);
+    return err ? err : hark_transact(bus, empty, r, SHOP_TX, NULL, ei);
 }
 
+/* The consumer goes on after a failure, too: what has not been emptied has its rows in analytics_seen. */
 hark_err analytics_rebuild(shop *s, hark_errinfo *ei)
 {
-    hark_errinfo why;
-    pthread_mutex_lock(&rebuilding);
-    hark_err err = hark_transact(s->bus, mark, NULL, SHOP_TX, NULL, ei);
-    bool marked = !err;
-    if (marked)
-        err = rebuild(s, &why);
-    pthread_mutex_unlock(&rebuilding);
-    return marked && err ? hark_errinfo_set(
-                               ei, err, "%s; the next start of the shop does the rebuild", why.text)
-                         : err;
+    rebuilding r = {.s = s, .number = shop_now()};
+    hark_errinfo why, later;
+    hark_err err = start_again(&r, &why);
+    hark_err left = hark_consumer_resume(s->bus, analytics.name, &later);
+    if (!left)
+        left = hark_transact(s->bus, unmark, &r, SHOP_TX, NULL, &later);
+    if (left)
+        return hark_errinfo_set(ei, left,
+                                "analytics does not go on: %s; the next start of a shop mends that",
+                                later.text);
+    return err ? hark_errinfo_set(ei, err, "the figures stay as they are: %s; try again", why.text)
+               : HARK_OK;
 }
 
 hark_err analytics_resume(shop *s, hark_errinfo *ei)

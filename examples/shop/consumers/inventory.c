@@ -40,7 +40,8 @@ static void tell(const shop *s, const order *o)
 static hark_err reserve(hark_tx *tx, void *ud)
 {
     movement *m = ud;
-    return order_reserve(tx, &m->o, &m->done);
+    hark_err err = take_turn(m->job.s, tx);
+    return err ? err : order_reserve(tx, &m->o, &m->done);
 }
 
 static hark_verdict reserved(job *j, hark_err err)
@@ -56,7 +57,8 @@ static hark_verdict reserved(job *j, hark_err err)
 static hark_err release(hark_tx *tx, void *ud)
 {
     movement *m = ud;
-    return order_release(tx, &m->o, &m->done);
+    hark_err err = take_turn(m->job.s, tx);
+    return err ? err : order_release(tx, &m->o, &m->done);
 }
 
 static hark_verdict released(job *j, hark_err err)

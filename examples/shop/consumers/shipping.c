@@ -11,7 +11,8 @@ typedef struct parcel {
 static hark_err ship(hark_tx *tx, void *ud)
 {
     const parcel *p = ud;
-    return order_ship(tx, p->order_id, NULL);
+    hark_err err = take_turn(p->job.s, tx);
+    return err ? err : order_ship(tx, p->order_id, NULL);
 }
 
 static hark_verdict shipped(job *j, hark_err err)

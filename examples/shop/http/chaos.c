@@ -84,6 +84,6 @@ static hark_err put_chaos(hark_ctx *c, void *ud)
 
 void shop_chaos_routes(shop *s)
 {
-    hark_get(s->app, "/chaos", get_chaos, s);
+    hark_route(s->app, "GET", "/chaos", get_chaos, s, HARK_BLOCKING);
     hark_route(s->app, "PUT", "/chaos/:consumer", put_chaos, s, HARK_BLOCKING);
 }

@@ -64,6 +64,7 @@ static hark_err get_inventory(hark_ctx *c, void *ud)
 /* ---- PUT /inventory/:sku ---- */
 
 typedef struct restocking {
+    const shop *s;
     const char *sku;
     int64_t add;
     product p;
@@ -80,7 +81,9 @@ static bool take_product(const hark_row *row, void *ud)
 static hark_err restock(hark_ctx *c, hark_tx *tx, void *ud)
 {
     restocking *r = ud;
-    hark_err err = product_restock(tx, r->sku, r->add);
+    hark_err err = take_turn(r->s, tx);
+    if (!err)
+        err = product_restock(tx, r->sku, r->add);
     if (!err)
         err = hark_tx_query(tx, SELECT_PRODUCT "WHERE sku = ?", HARK_ARGS(hark_text(r->sku)),
                             take_product, &r->p);
@@ -89,11 +92,10 @@ static hark_err restock(hark_ctx *c, hark_tx *tx, void *ud)
 
 static hark_err put_inventory(hark_ctx *c, void *ud)
 {
-    (void)ud;
     restocking *r = hark_ctx_alloc(c, sizeof *r); /* restock runs when this has returned */
     if (!r)
         return HARK_ENOMEM;
-    *r = (restocking){.sku = hark_ctx_param(c, "sku")};
+    *r = (restocking){.s = ud, .sku = hark_ctx_param(c, "sku")};
     hark_err err = hark_ctx_bind(c, &restock_body, r);
     return err ? err : hark_ctx_transact(c, restock, r, SHOP_TX);
 }

@@ -127,7 +127,9 @@ static hark_err ship(hark_ctx *c, hark_tx *tx, void *ud)
 {
     moving *m = ud;
     order_clear(&m->o);
-    hark_err err = order_ship(tx, m->id, &m->o);
+    hark_err err = take_turn(m->s, tx);
+    if (!err)
+        err = order_ship(tx, m->id, &m->o);
     return reply(c, err, &m->o);
 }
 

@@ -73,6 +73,15 @@ bool hk_ranges_have(const hark_store_range *ranges, size_t n, uint64_t seq);
  * nothing changed. */
 hark_err hk_ranges_settle(hark_store_consumer *c, const uint64_t *seqs, size_t n);
 
+/* ---- processes: who.c ------------------------------------------------------------------------ */
+
+/* This process as a text that others on this machine can judge by. */
+enum { HK_WHO_MAX = 200 };
+void hk_who_self(char ret[HK_WHO_MAX]);
+/* True only when it is certain: the text is of a process of this machine (and of our pid namespace) that is no
+ * more. */
+bool hk_who_is_dead(const char *who);
+
 /* ---- what is in the log already: judge.c ----------------------------------------------------- */
 
 /* HARK_ECONFLICT: its id is that of the event at ret_sequence, which has other content. */

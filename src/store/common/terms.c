@@ -9,9 +9,10 @@ void hk_consumer_unfilled(hark_store_consumer *c)
     c->ret_rows = NULL;
     c->ret_n_settled = c->ret_n_rows = 0;
     c->ret_pattern = c->ret_policy = NULL;
-    c->ret_paused = 0;
+    c->ret_created = c->ret_paused = 0;
     c->ret_rerun = (hark_store_rerun){0};
     c->ret_gap_from = c->ret_gap_to = 0;
+    c->ret_shares = 1;
 }
 
 hark_err hk_consumer_terms(hark_store_consumer *c, const char *pattern, const char *policy,

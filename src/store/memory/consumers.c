@@ -170,6 +170,7 @@ static void clear_results(hark_store_consumer *c)
     c->ret_pattern = c->ret_policy = NULL;
     c->ret_rerun = (hark_store_rerun){0};
     c->ret_gap_from = c->ret_gap_to = 0;
+    c->ret_shares = 1;
 }
 
 /* What is registered changes last: a call that fails has changed nothing. */

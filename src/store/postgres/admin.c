@@ -2,18 +2,31 @@
  * loading is in consumer.c. */
 #include "store/postgres/ledger_i.h"
 
-/* The first row that is open; 0 = there is none. */
+static const hk_pg_sql lock_one = {"admin_lock",
+                                   "SELECT 1 FROM @consumers WHERE id = $1::int8 FOR UPDATE"};
+/* A group that has saved some of them is waited for. */
+static const hk_pg_sql lock_shares = {"admin_lock_shares",
+                                      "SELECT 1 FROM @shares WHERE consumer_id = $1::int8 ORDER BY "
+                                      "share FOR UPDATE"};
+/* The last one: the first row that is open; 0 = there is none. */
 static const hk_pg_sql find = {
-    "admin_find", "SELECT generation, floor, highest, name, rerun_settled, (SELECT min(r.seq) FROM "
-                  "@deliveries r WHERE r.consumer_id = $1::int8 AND r.state <> 6) "
-                  "FROM @consumers WHERE id = $1::int8"};
+    "admin_find",
+    "SELECT c.generation, h.floor, h.highest, c.name, c.rerun_settled, (SELECT min(r.seq) FROM "
+    "@deliveries r WHERE r.consumer_id = $1::int8 AND r.state <> 6) FROM @consumers c CROSS JOIN "
+    "LATERAL (SELECT min(s.floor) AS floor, max(s.highest) AS highest FROM @shares s WHERE "
+    "s.consumer_id = c.id) h WHERE c.id = $1::int8"};
 enum { F_GENERATION, F_FLOOR, F_HIGHEST, F_NAME, F_SETTLED, F_OPEN };
 
-static const hk_pg_sql set_place = {
+static const hk_pg_sql set_rerun = {
     "admin_reset",
-    "UPDATE @consumers SET generation = generation + 1, floor = $2::int8, settled = NULL, "
-    "rerun_id = $3::text, rerun_from = $4::int8, rerun_upto = $5::int8, rerun_rate = $6::int8, "
-    "rerun_started = $7::int8, highest = $8::int8, rerun_settled = $9::int8 WHERE id = $1::int8"};
+    "UPDATE @consumers SET generation = generation + 1, rerun_id = $2::text, rerun_from = "
+    "$3::int8, rerun_upto = $4::int8, rerun_rate = $5::int8, rerun_started = $6::int8, "
+    "rerun_settled = $7::int8 WHERE id = $1::int8"};
+/* Whoever has a share loses it, and what is saved for it by then is refused. */
+static const hk_pg_sql set_place = {
+    "admin_reset_shares",
+    "UPDATE @shares SET owner = NULL, token = token + 1, floor = $2::int8, highest = $3::int8, "
+    "settled = NULL, claimed = 0 WHERE consumer_id = $1::int8"};
 static const hk_pg_sql rerun_end = {
     "admin_rerun_end",
     "UPDATE @consumers SET rerun_id = NULL, rerun_from = 0, rerun_upto = 0, rerun_rate = 0, "
@@ -25,16 +38,14 @@ static const hk_pg_sql pause_one = {
  * settled they have ended. In this order. */
 static const hk_pg_sql clear[] = {
     {"clear_acked_letters",
-     "DELETE FROM @dead_letters d WHERE d.consumer_id = $1::int8 AND d.state = 2 AND (SELECT "
-     "r.state "
-     "FROM @deliveries r WHERE r.consumer_id = $1::int8 AND r.seq = d.seq LIMIT 1) = 6"},
+     "DELETE FROM @dead_letters d WHERE d.consumer_id = $1::int8 AND d.state = 2 AND d.seq IN "
+     "(SELECT r.seq FROM @deliveries r WHERE r.consumer_id = $1::int8 AND r.state = 6)"},
     {"clear_attempts",
-     "DELETE FROM @attempts a WHERE a.consumer_id = $1::int8 AND (SELECT 1 FROM @deliveries r "
-     "WHERE "
-     "r.consumer_id = $1::int8 AND r.seq = a.seq LIMIT 1) IS NOT NULL AND " HK_PG_NO_EVENT
-     " AND " HK_PG_NO_LETTER},
+     "DELETE FROM @attempts a WHERE a.consumer_id = $1::int8 AND a.seq IN (SELECT r.seq FROM "
+     "@deliveries r WHERE r.consumer_id = $1::int8) AND " HK_PG_NO_EVENT " AND " HK_PG_NO_LETTER},
     {"clear_deliveries", "DELETE FROM @deliveries WHERE consumer_id = $1::int8"},
     {"clear_gaps", "DELETE FROM @gaps WHERE consumer_id = $1::int8"},
+    {"clear_news", "DELETE FROM @news WHERE consumer_id = $1::int8"},
     {"clear_redriven",
      "UPDATE @dead_letters SET state = 1 WHERE consumer_id = $1::int8 AND state = 2"}};
 
@@ -79,7 +90,11 @@ static hark_err find_place(hark_store *s, const hark_store_reset *reset, place *
     hk_pg_args args = {.n = 0};
     PGresult *r = NULL;
     hk_pg_int(&args, (int64_t)reset->consumer);
-    hark_err err = hk_pg_run(&s->w, &find, &args, &r, "looking up a consumer", ei);
+    hark_err err = hk_pg_send(&s->w, &lock_one, &args, ei);
+    if (!err && !reset->keep)
+        err = hk_pg_send(&s->w, &lock_shares, &args, ei);
+    if (!err)
+        err = hk_pg_run(&s->w, &find, &args, &r, "looking up a consumer", ei);
     if (!err && PQntuples(r) == 0)
         err = no_consumer(s, reset->consumer, ei);
     if (!err)
@@ -109,20 +124,22 @@ static hark_store_rerun plan_rerun(const hark_store_reset *r, const place *p)
 static hark_err move(hark_store *s, uint64_t consumer, const place *p,
                      const hark_store_rerun *rerun, hark_errinfo *ei)
 {
-    hk_pg_args args = {.n = 0};
+    hk_pg_args args = {.n = 0}, at;
     hark_err err = HARK_OK;
     hk_pg_int(&args, (int64_t)consumer);
     for (size_t i = 0; i < HK_COUNTOF(clear) && !err; i++)
         err = hk_pg_send(&s->w, &clear[i], &args, ei);
-    hk_pg_int(&args, (int64_t)p->floor);
+    hk_pg_head(&at, consumer, p->floor);
+    hk_pg_int(&at, (int64_t)p->highest);
+    if (!err)
+        err = hk_pg_send(&s->w, &set_place, &at, ei);
     hk_pg_text(&args, rerun->id[0] ? rerun->id : NULL);
     hk_pg_int(&args, (int64_t)rerun->from);
     hk_pg_int(&args, (int64_t)rerun->upto);
     hk_pg_int(&args, rerun->rate);
     hk_pg_int(&args, rerun->started_ns);
-    hk_pg_int(&args, (int64_t)p->highest);
     hk_pg_int(&args, (int64_t)rerun->settled);
-    return err ? err : hk_pg_run(&s->w, &set_place, &args, NULL, "resetting a consumer", ei);
+    return err ? err : hk_pg_run(&s->w, &set_rerun, &args, NULL, "resetting a consumer", ei);
 }
 
 static hark_err end_rerun(hark_store *s, hark_store_reset *r, const place *p, hark_errinfo *ei)
@@ -139,6 +156,9 @@ hark_err hk_pg_consumer_reset(hark_store *s, hark_store_reset *r, hark_errinfo *
 {
     place p = {0};
     hark_err err = hk_pg_enter(s, "consumer_reset", ei);
+    if (!err)
+        err = hk_pg_saves_flush(s, ei);
+    s->saves.tell = true;
     if (!err)
         err = find_place(s, r, &p, ei);
     if (err || r->keep)
@@ -160,6 +180,7 @@ hark_err hk_pg_consumer_pause(hark_store *s, uint64_t consumer, bool paused, har
     hark_err err = hk_pg_enter(s, "consumer_pause", ei);
     if (err)
         return err;
+    s->saves.tell = true;
     hk_pg_int(&args, (int64_t)consumer);
     hk_pg_int(&args, paused);
     err = hk_pg_run_count(&s->w, &pause_one, &args, &changed, "pausing a consumer", ei);
@@ -183,9 +204,11 @@ static const hk_pg_sql list_all = {
     "GROUP BY consumer_id), "
     "l AS (SELECT consumer_id, count(*) AS letters FROM @dead_letters WHERE state = 1 "
     "GROUP BY consumer_id) "
-    "SELECT c.id, c.name, c.pattern, c.policy, c.generation, c.floor, c.highest, c.paused, "
+    "SELECT c.id, c.name, c.pattern, c.policy, c.generation, h.floor, h.highest, c.paused, "
     "c.created, n.retrying, n.behind, n.parked, n.dead, n.lanes, l.letters, c.rerun_id, "
     "c.rerun_from, c.rerun_upto, c.rerun_rate, c.rerun_started, c.rerun_settled FROM @consumers c "
+    "CROSS JOIN LATERAL (SELECT min(s.floor) AS floor, max(s.highest) AS highest FROM @shares s "
+    "WHERE s.consumer_id = c.id) h "
     "LEFT JOIN n ON n.consumer_id = c.id LEFT JOIN l ON l.consumer_id = c.id ORDER BY c.name"};
 enum {
     L_ID,

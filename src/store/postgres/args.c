@@ -76,7 +76,7 @@ void hk_pg_array_int(hk_pg_array *a, int64_t v)
 
 void hk_pg_array_add(hk_pg_array *a, const void *p, size_t len)
 {
-    assert(a->kind == HK_PG_TEXT || a->kind == HK_PG_BYTEA || !p);
+    assert(a->kind != HK_PG_INT8 || !p);
     element(a, p, len);
 }
 

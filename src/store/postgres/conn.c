@@ -6,6 +6,7 @@
 #include <endian.h>
 #include <errno.h>
 #include <poll.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -15,6 +16,7 @@ typedef struct hk_pg_sent {
     bool theirs;               /* the program's statement */
     bool prepares;             /* .. its preparation */
     hk_pg_theirs *to;          /* who wants its results; NULL = nobody */
+    PGresult **keep;           /* .. or its one result; NULL = nobody */
 } hk_pg_sent;
 
 /* ---- errors ------------------------------------------------------------------------------------ */
@@ -77,6 +79,7 @@ hark_err hk_pg_fail(hk_pg *c, const PGresult *r, const char *what, hark_errinfo 
         return hk_fail(ei, HARK_ESTORE, "%s: %.*s while %s; see that the server runs and try again",
                        c->where, first_line(why), why, what);
     }
+    (void)snprintf(c->state, sizeof c->state, "%s", state);
     const char *text = PQresultErrorField(r, PG_DIAG_MESSAGE_PRIMARY);
     hark_err err = err_of(state);
     return hk_fail(ei, err, "%s: %s (SQLSTATE %s) while %s%s", c->where, text ? text : "an error",
@@ -95,6 +98,51 @@ static hark_err none(const hk_pg *c, const char *what, hark_errinfo *ei)
 {
     return hk_fail(ei, HARK_ESTORE, "%s: the connection was lost before %s; try again", c->where,
                    what);
+}
+
+/* ---- waiting for an answer --------------------------------------------------------------------- */
+
+/* A closure's statement is ended by the server at its deadline; a query of the program's beside the log may
+ * not keep us waiting for longer either. */
+#define PATIENT_MS 70000
+
+/* The next result, or NULL where libpq has none; false: the connection is lost or the server does not answer. */
+static bool next(hk_pg *c, bool patient, PGresult **ret)
+{
+    while (PQisBusy(c->pg)) {
+        struct pollfd p = {.fd = PQsocket(c->pg), .events = POLLIN};
+        /* a query beside the log may take as long as it likes, a closure has its deadline */
+        int ms = !patient ? (int)(HK_PG_PATIENCE_NS / 1000000) : c->writer ? PATIENT_MS : -1;
+        if (c->patience_ms)
+            ms = c->patience_ms;
+        int n = poll(&p, 1, ms);
+        if (n == 0 || (n > 0 && !PQconsumeInput(c->pg)))
+            return false;
+    }
+    *ret = PQgetResult(c->pg);
+    return *ret || PQstatus(c->pg) != CONNECTION_BAD;
+}
+
+static bool is_good(const PGresult *r)
+{
+    ExecStatusType st = PQresultStatus(r);
+    return st == PGRES_TUPLES_OK || st == PGRES_COMMAND_OK || st == PGRES_EMPTY_QUERY;
+}
+
+/* Several statements in one text, outside of the pipeline: the last result, which is the first that is bad. NULL: the connection
+ * was lost, or the server does not answer. */
+static PGresult *run_text(hk_pg *c, const char *text)
+{
+    PGresult *last = NULL, *r = NULL;
+    bool alive = PQsendQuery(c->pg, text) == 1;
+    while (alive && (alive = next(c, false, &r)) && r) {
+        PQclear(last);
+        last = r;
+    }
+    if (alive || !is_good(last))
+        return last;
+    PQclear(last);
+    return NULL;
 }
 
 /* ---- connecting -------------------------------------------------------------------------------- */
@@ -178,13 +226,11 @@ static hark_err check_version(const hk_pg *c, hark_errinfo *ei)
 static hark_err settings(hk_pg *c, hark_errinfo *ei)
 {
     PGresult *r =
-        PQexec(c->pg, "SET standard_conforming_strings = on; SET client_min_messages = warning; "
-                      "SET lock_timeout = '10s'; SET DateStyle = ISO; SET bytea_output = hex; "
-                      /* a role's default would cancel our COMMIT's wait for a standby */
-                      "SET statement_timeout = 0");
-    hark_err err = HARK_OK;
-    if (PQresultStatus(r) != PGRES_COMMAND_OK)
-        err = hk_pg_fail(c, r, "preparing a connection", ei);
+        run_text(c, "SET standard_conforming_strings = on; SET client_min_messages = warning; "
+                    "SET lock_timeout = '10s'; SET DateStyle = ISO; SET bytea_output = hex; "
+                    /* a role's default would cancel our COMMIT's wait for a standby */
+                    "SET statement_timeout = 0");
+    hark_err err = is_good(r) ? HARK_OK : hk_pg_fail(c, r, "preparing a connection", ei);
     PQclear(r);
     return err;
 }
@@ -217,6 +263,7 @@ void hk_pg_disconnect(hk_pg *c)
 {
     if (c->pg)
         PQfinish(c->pg);
+    PQclear(c->types);
     free(c->sent);
     *c = (hk_pg){.info = c->info, .where = c->where, .schema = c->schema};
 }
@@ -288,7 +335,8 @@ static hark_err prepare(hk_pg *c, const hk_pg_sql *sql, hark_errinfo *ei)
     return err;
 }
 
-hark_err hk_pg_send(hk_pg *c, const hk_pg_sql *sql, const hk_pg_args *args, hark_errinfo *ei)
+hark_err hk_pg_send_for(hk_pg *c, const hk_pg_sql *sql, const hk_pg_args *args, PGresult **ret,
+                        hark_errinfo *ei)
 {
     if (!c->pg)
         return none(c, "a statement was sent", ei);
@@ -300,8 +348,13 @@ hark_err hk_pg_send(hk_pg *c, const hk_pg_sql *sql, const hk_pg_args *args, hark
     if (!PQsendQueryPrepared(c->pg, sql->name, args ? args->n : 0, args ? args->values : NULL,
                              args ? args->lengths : NULL, args ? args->formats : NULL, 1))
         return lost(c, "sending a statement", ei);
-    c->sent[c->unread++] = (hk_pg_sent){0};
+    c->sent[c->unread++] = (hk_pg_sent){.keep = ret};
     return HARK_OK;
+}
+
+hark_err hk_pg_send(hk_pg *c, const hk_pg_sql *sql, const hk_pg_args *args, hark_errinfo *ei)
+{
+    return hk_pg_send_for(c, sql, args, NULL, ei);
 }
 
 hark_err hk_pg_send_theirs(hk_pg *c, hk_pg_theirs *t, hark_errinfo *ei)
@@ -329,25 +382,6 @@ hark_err hk_pg_send_theirs(hk_pg *c, hk_pg_theirs *t, hark_errinfo *ei)
 
 /* ---- reading what the server answers ----------------------------------------------------------- */
 
-/* A closure's statement is ended by the server at its deadline; a query of the program's beside the log may
- * not keep us waiting for longer either. */
-#define PATIENT_MS 70000
-
-/* The next result, or NULL where libpq has none; false: the connection is lost or the server does not answer. */
-static bool next(hk_pg *c, bool patient, PGresult **ret)
-{
-    while (PQisBusy(c->pg)) {
-        struct pollfd p = {.fd = PQsocket(c->pg), .events = POLLIN};
-        /* a query beside the log may take as long as it likes, a closure has its deadline */
-        int ms = !patient ? (int)(HK_PG_PATIENCE_NS / 1000000) : c->writer ? PATIENT_MS : -1;
-        int n = poll(&p, 1, ms);
-        if (n == 0 || (n > 0 && !PQconsumeInput(c->pg)))
-            return false;
-    }
-    *ret = PQgetResult(c->pg);
-    return *ret || PQstatus(c->pg) != CONNECTION_BAD;
-}
-
 /* None of our own statements' errors lets the group go on. */
 static hark_err ours(const hk_pg *c, hark_err err, hark_errinfo *ei)
 {
@@ -363,26 +397,36 @@ typedef struct reading {
     const char *what;
     hark_err err; /* the first */
     hark_errinfo why;
-    PGresult *last; /* of the statement that was read last */
+    PGresult *last;  /* of the statement that was read last */
+    bool unprepared; /* our statements are not there as we know them */
 } reading;
+
+/* Somebody has removed what we prepared (DEALLOCATE through hark_tx_native, a pooler), has prepared the same, or altered our tables:
+ * it would fail again and again on this connection. */
+static bool is_unprepared(const char *state)
+{
+    return begins(state, "26000") || begins(state, "42P05") || begins(state, "0A000");
+}
 
 static void take(hk_pg *c, reading *rd, const hk_pg_sent *of, PGresult *r)
 {
-    ExecStatusType st = PQresultStatus(r);
-    bool good = st == PGRES_TUPLES_OK || st == PGRES_COMMAND_OK || st == PGRES_EMPTY_QUERY;
+    bool good = is_good(r);
     if (!good && of->prepared)
         unprepare(c, of->prepared);
     if (!good && !rd->err) {
         rd->err = hk_pg_fail(c, r, rd->what, &rd->why);
-        if (!of->theirs)
+        if (!of->theirs) {
             rd->err = ours(c, rd->err, &rd->why);
+            rd->unprepared = is_unprepared(c->state);
+        }
     }
     if (!good || of->prepared) {
         PQclear(r);
         return;
     }
-    PQclear(rd->last);
-    rd->last = r;
+    PGresult **to = of->keep ? of->keep : &rd->last;
+    PQclear(*to);
+    *to = r;
 }
 
 /* What comes after a failure has not been run: there is nothing to tell of it. */
@@ -442,6 +486,8 @@ static hark_err collect(hk_pg *c, PGresult **ret, const char *what, hark_errinfo
             return err;
         }
     }
+    if (alive && rd.unprepared)
+        hk_pg_disconnect(c);
     if (rd.err || !ret) {
         PQclear(rd.last);
         return rd.err ? hk_fail(ei, rd.err, "%s", rd.why.text) : HARK_OK;
@@ -472,12 +518,11 @@ hark_err hk_pg_script(hk_pg *c, const char *sql, const char *what, hark_errinfo 
         err = expand(c, sql, &text, ei);
     if (!err && !PQexitPipelineMode(c->pg))
         err = lost(c, what, ei);
-    PGresult *r = err ? NULL : PQexec(c->pg, text.data);
-    ExecStatusType st = PQresultStatus(r);
+    PGresult *r = err ? NULL : run_text(c, text.data);
     hk_buf_free(&text);
     if (err)
         return err;
-    if (st != PGRES_COMMAND_OK && st != PGRES_TUPLES_OK)
+    if (!is_good(r))
         err = hk_pg_fail(c, r, what, ei);
     PQclear(r);
     if (PQstatus(c->pg) == CONNECTION_BAD || !PQenterPipelineMode(c->pg)) {

@@ -25,7 +25,8 @@ void hk_pg_text(hk_pg_args *a, const char *s);
 void hk_pg_text_n(hk_pg_args *a, const char *s, size_t len);
 void hk_pg_blob(hk_pg_args *a, const void *p, size_t len); /* bytea */
 
-/* A column of many rows, as one argument: SELECT .. FROM unnest($1::int8[], $2::text[]). */
+/* A column of many rows, as one argument: SELECT .. FROM unnest($1::int8[], $2::text[]). Or
+ * whole rows, in the form of their binary type, which has a number as kind. */
 typedef enum hk_pg_kind { HK_PG_INT8 = 20, HK_PG_TEXT = 25, HK_PG_BYTEA = 17 } hk_pg_kind;
 typedef struct hk_pg_array {
     hk_pg_kind kind;
@@ -52,7 +53,7 @@ typedef struct hk_pg_sql {
     const char *text;
 } hk_pg_sql;
 
-enum { HK_PG_PREPARED_MAX = 256 }; /* a power of two, never more than half full */
+enum { HK_PG_PREPARED_MAX = 512 }; /* a power of two, never more than half full */
 
 typedef struct hk_pg {
     PGconn *pg;         /* NULL = none at the moment */
@@ -64,9 +65,12 @@ typedef struct hk_pg {
     size_t unread;           /* sent, preparations too, whose results were not read yet */
     struct hk_pg_sent *sent; /* what they are */
     size_t cap_sent;
-    bool writer;  /* holds the log's lock as long as it lives */
-    bool opening; /* for a log that is being opened: what the role may not do is told as that */
-    int pid;      /* of the backend that serves it */
+    bool writer;     /* the writer's, made ready */
+    bool opening;    /* for a log that is being opened: what the role may not do is told as that */
+    int pid;         /* of the backend that serves it */
+    PGresult *types; /* what it knows of them: types.c; NULL = nothing */
+    char state[6];   /* SQLSTATE of what failed last */
+    int patience_ms; /* how long to wait for an answer; 0 = HK_PG_PATIENCE_NS */
 } hk_pg;
 
 /* Connects, sets what every connection of ours needs, and compares the server's version. At most about
@@ -81,6 +85,9 @@ static inline bool hk_pg_connected(const hk_pg *c)
 
 /* Sends without waiting. What the server makes of it is told by the next hk_pg_run or hk_pg_flush. */
 hark_err hk_pg_send(hk_pg *c, const hk_pg_sql *sql, const hk_pg_args *args, hark_errinfo *ei);
+/* Likewise; its result goes to *ret when it is read, if it was good, to be PQclear'ed. *ret is NULL or an older one. */
+hark_err hk_pg_send_for(hk_pg *c, const hk_pg_sql *sql, const hk_pg_args *args, PGresult **ret,
+                        hark_errinfo *ei);
 /* A statement of ours that fails without being at fault tells HARK_ESTORE, whatever the server's reason: the
  * transaction is over, so that none of its errors is a refusal after which the group goes on. (While the log
  * is being opened there is no group, and HARK_EDENIED stays what it is.) No answer for

@@ -18,8 +18,7 @@ static const hk_pg_sql add = {
     "unnest($3::int8[], $4::text[], $5::text[], $6::int8[], $7::int8[], $8::int8[], $9::int8[], "
     "$10::int8[], $11::int8[], $12::text[], $13::int8[], $14::text[], $15::bytea[]) "
     "WITH ORDINALITY AS x(seq, reason, error, attempts, crashes, interruptions, first, dead, "
-    "recorded, type, dataversion, envelope, data, ord) WHERE " HK_PG_PRESENT
-    " ORDER BY x.ord RETURNING id"};
+    "recorded, type, dataversion, envelope, data, ord) ORDER BY x.ord RETURNING id"};
 enum {
     L_SEQ,
     L_REASON,
@@ -42,18 +41,20 @@ enum {
 static const hk_pg_sql drop_redriven = {"dead_drop_redriven",
                                         "DELETE FROM @dead_letters d WHERE d.seq = ANY($3::int8[]) "
                                         "AND d.consumer_id + 0 = $1::int8 AND "
-                                        "d.state = 2 AND " HK_PG_PRESENT};
+                                        "d.state = 2 AND $2::int8 >= 0"};
 /* Looked at by sequence: mostly the event is there, and nothing is asked further. */
-#define LEFT_OVER                                                                                  \
+#define LEFT_OVER(share)                                                                           \
     HK_PG_NO_EVENT " AND " HK_PG_NO_LETTER " AND (SELECT 1 FROM @deliveries r WHERE "              \
-                   "r.consumer_id = $1::int8 AND r.seq = a.seq LIMIT 1) IS NULL"
-static const hk_pg_sql tidy = {
-    "attempts_tidy", "DELETE FROM @attempts t WHERE t.seq = ANY(ARRAY(SELECT a.seq FROM "
-                     "unnest($3::int8[]) AS a(seq) "
-                     "WHERE " LEFT_OVER ")) AND t.consumer_id = $1::int8 AND " HK_PG_PRESENT};
+                   "r.consumer_id = $1::int8 AND r.share = " share                                 \
+                   " AND r.seq = a.seq LIMIT 1) IS NULL"
+static const hk_pg_sql tidy = {"attempts_tidy",
+                               "DELETE FROM @attempts t WHERE t.seq = ANY(ARRAY(SELECT a.seq FROM "
+                               "unnest($3::int8[]) AS a(seq) "
+                               "WHERE " LEFT_OVER("$2::int8") ")) AND t.consumer_id = $1::int8"};
 static const hk_pg_sql tidy_one = {
     "attempts_tidy_one",
-    "DELETE FROM @attempts a WHERE a.seq = $2::int8 AND a.consumer_id = $1::int8 AND " LEFT_OVER};
+    "DELETE FROM @attempts a WHERE a.seq = $2::int8 AND a.consumer_id = $1::int8 AND " LEFT_OVER(
+        HK_PG_EACH_SHARE)};
 
 static hark_err add_letter(hk_pg_columns *c, const hark_store_dead *d, hark_errinfo *ei)
 {
@@ -93,7 +94,7 @@ static hark_err fill(hk_pg_columns *c, const hark_store_dead *dead, size_t n, si
 }
 
 static hark_err add_chunk(hark_store *s, const hark_store_save *v, hark_store_dead *dead, size_t n,
-                          size_t *ret_n, bool *ret_present, hark_errinfo *ei)
+                          size_t *ret_n, hark_errinfo *ei)
 {
     hk_pg_args args;
     hk_pg_columns c;
@@ -106,46 +107,33 @@ static hark_err add_chunk(hark_store *s, const hark_store_save *v, hark_store_de
     if (!err)
         err = hk_pg_run(&s->w, &add, &args, &r, "writing a dead letter", ei);
     hk_pg_columns_free(&c);
-    if (err)
-        return err;
-    *ret_present = PQntuples(r) > 0;
-    for (int i = 0; i < PQntuples(r); i++)
+    for (int i = 0; !err && i < PQntuples(r); i++)
         dead[i].ret_id = (uint64_t)hk_pg_get_int(r, i, 0);
     PQclear(r);
-    return HARK_OK;
+    return err;
 }
 
-hark_err hk_pg_dead_add(hark_store *s, const hark_store_save *v, bool *ret_present,
-                        hark_errinfo *ei)
+hark_err hk_pg_dead_add(hark_store *s, const hark_store_save *v, hark_errinfo *ei)
 {
     hark_err err = HARK_OK;
-    *ret_present = true;
-    for (size_t i = 0, n = 0; i < v->n_dead && !err && *ret_present; i += n)
-        err = add_chunk(s, v, v->dead + i, v->n_dead - i, &n, ret_present, ei);
+    for (size_t i = 0, n = 0; i < v->n_dead && !err; i += n)
+        err = add_chunk(s, v, v->dead + i, v->n_dead - i, &n, ei);
     return err;
 }
 
 /* A redriven event that died again has one letter, the new one. It comes before the old one goes: the attempts
  * are of both. */
-hark_err hk_pg_dead_settled(hark_store *s, const hark_store_save *v, hark_errinfo *ei)
+hark_err hk_pg_dead_settled(hk_pg *c, uint64_t consumer, uint32_t share, hk_pg_columns *seqs,
+                            hark_errinfo *ei)
 {
     hk_pg_args args;
-    hk_pg_columns c;
-    if (v->n_drop == 0 && v->n_dead == 0)
+    if (seqs->at[0].n == 0)
         return HARK_OK;
-    hk_pg_head(&args, v->consumer, v->generation);
-    hk_pg_columns_init(&c, "i");
-    for (size_t i = 0; i < v->n_drop; i++)
-        hk_pg_array_int(&c.at[0], (int64_t)v->drop[i]);
-    for (size_t i = 0; i < v->n_dead; i++)
-        hk_pg_array_int(&c.at[0], (int64_t)hark_event_sequence(v->dead[i].event));
-    hark_err err = hk_pg_columns_args(&c, &args, ei);
+    hk_pg_head(&args, consumer, share);
+    hark_err err = hk_pg_columns_args(seqs, &args, ei);
     if (!err)
-        err = hk_pg_send(&s->w, &drop_redriven, &args, ei);
-    if (!err)
-        err = hk_pg_send(&s->w, &tidy, &args, ei);
-    hk_pg_columns_free(&c);
-    return err;
+        err = hk_pg_send(c, &drop_redriven, &args, ei);
+    return err ? err : hk_pg_send(c, &tidy, &args, ei);
 }
 
 hark_err hk_pg_attempts_tidy(hark_store *s, uint64_t consumer, uint64_t sequence, hark_errinfo *ei)

@@ -1,6 +1,5 @@
 /* What is kept under a key for some time: the answer to a request, the mark of a message that was worked
- * on. An expired one counts as none at once, and is removed by housekeeping, whose clock is the wall's once and the
- * monotonic one from then on: a clock that is set ahead must not remove all. */
+ * on. An expired one counts as none at once, and is removed by housekeeping. The clock is the server's. */
 #include "store/postgres/store_i.h"
 
 #include <stdlib.h>
@@ -16,9 +15,11 @@ static const hk_pg_sql KEEP = {
     "kept_put", "INSERT INTO @kept(key, until, data) VALUES($1, $2, $3) ON CONFLICT(key) "
                 "DO UPDATE SET until = $2, data = $3 WHERE @kept.until <= $4::int8"};
 static const hk_pg_sql KEPT = {"kept_get", "SELECT data FROM @kept WHERE key = $1 AND until > $2"};
+/* What somebody has locked is being kept anew, or swept by another process: it is not waited for, and looked at again later. */
 static const hk_pg_sql SWEEP = {
-    "kept_sweep", "DELETE FROM @kept WHERE key IN "
-                  "(SELECT key FROM @kept WHERE until <= $1 ORDER BY until LIMIT $2::int8)"};
+    "kept_sweep", "DELETE FROM @kept WHERE key = ANY(ARRAY("
+                  "SELECT key FROM @kept WHERE until <= (extract(epoch FROM clock_timestamp()) * "
+                  "1000000)::int8 * 1000 ORDER BY until LIMIT $1::int8 FOR UPDATE SKIP LOCKED))"};
 
 /* The server would refuse it, and end the transaction with that. */
 static hark_err check_key(const char *key, hark_errinfo *ei)
@@ -113,13 +114,12 @@ hark_err hk_pg_kept(hark_store *s, const char *key, int64_t now, void **ret, siz
 static const hk_pg_sql BEGIN_SWEEP = {"kept_begin", "BEGIN READ WRITE"};
 static const hk_pg_sql END_SWEEP = {"kept_end", "COMMIT"};
 
-/* Removes a slice of those whose time was over at `now`; *ret_n says how many. */
-static hark_err sweep(hark_store *s, int64_t now, long *ret_n, hark_errinfo *ei)
+/* Removes a slice of those whose time is over; *ret_n says how many. */
+static hark_err sweep(hark_store *s, long *ret_n, hark_errinfo *ei)
 {
     static const char what[] = "removing what was kept long enough";
     hk_pg_args a = {.n = 0};
     PGresult *r = NULL;
-    hk_pg_int(&a, now);
     hk_pg_int(&a, SLICE);
     hark_err err = hk_pg_send(&s->w, &BEGIN_SWEEP, NULL, ei);
     if (!err)
@@ -140,11 +140,7 @@ void hk_pg_kept_sweep(hark_store *s)
     long n = 0;
     if (HK_LIKELY(start < s->next_sweep) || s->in_group || s->w.in_tx || !hk_pg_connected(&s->w))
         return;
-    if (!s->sweep_wall) {
-        s->sweep_wall = hk_wall_ns();
-        s->sweep_mono = start;
-    }
-    hark_err err = sweep(s, s->sweep_wall + (start - s->sweep_mono), &n, &ei);
+    hark_err err = sweep(s, &n, &ei);
     int64_t now = hk_mono_ns();
     s->next_sweep = now + (n < SLICE ? PAUSE : (now - start) * SHARE);
     if (err)

@@ -8,15 +8,17 @@
 #define IDLE_NS (INT64_C(15) * 1000000000) /* until the writer's connection is looked after */
 
 static const hk_pg_sql ping = {"ping", "SELECT 1"};
-static const hk_pg_sql unlock = {"unlock",
-                                 "SELECT pg_advisory_unlock(($1::int8)::int4, ($2::int8)::int4)"};
 
 static void free_store(hark_store *s)
 {
+    hk_pg_tail_free(s);
     hk_pg_readers_close(s);
     hk_pg_statements_free(s->program);
+    hk_pg_unregister(s);
+    hk_pg_party_free(s);
     hk_pg_disconnect(&s->w);
     hk_pg_batch_free(&s->batch);
+    free(s->units.list);
     pthread_mutex_destroy(&s->lock);
     pthread_cond_destroy(&s->reader_free);
     free(s->info);
@@ -32,6 +34,8 @@ static hark_err connect(hark_store *s, bool existing, hark_errinfo *ei)
     hark_err err = hk_pg_connect(&s->w, ei);
     if (!err)
         err = hk_pg_schema(s, existing, ei);
+    if (!err)
+        err = hk_pg_register(s, &s->w, ei);
     return err ? err : hk_pg_writer(s, ei);
 }
 
@@ -46,7 +50,10 @@ static hark_err open_store(const char *rest, const hark_store_opts *opts,
         return hk_fail(ei, HARK_ENOMEM, "no memory to open a store");
     pthread_mutex_init(&s->lock, NULL);
     hk_cond_init(&s->reader_free);
+    hk_pg_party_init(s, opts ? opts->lease_ms : 0);
     hark_err err = hk_pg_url(rest, &s->info, &s->where, &s->schema, ei);
+    if (!err)
+        err = hk_pg_tail_init(s, ei);
     if (!err)
         err = connect(s, opts && opts->existing, ei);
     if (err)
@@ -56,17 +63,11 @@ static hark_err open_store(const char *rest, const hark_store_opts *opts,
     return err;
 }
 
-/* The lock is given back by name: a connection that is merely closed ends a little later. */
 static void close_store(hark_store *s)
 {
-    hk_pg_args args = {0};
     if (!s)
         return;
     hk_pg_rollback(s);
-    hk_pg_int(&args, HK_PG_LOCK);
-    hk_pg_int(&args, s->lock_no);
-    if (s->w.writer)
-        (void)hk_pg_run(&s->w, &unlock, &args, NULL, "closing", NULL);
     free_store(s);
 }
 
@@ -75,11 +76,13 @@ static void info(hark_store *s, hark_store_info *ret)
     *ret = (hark_store_info){.size = sizeof *ret,
                              .epoch = hk_mark_get(&s->epoch),
                              .format = HK_PG_FORMAT,
+                             .shared = 1,
+                             .tx_alone = 1,
                              .durability = (int64_t)hk_mark_get(&s->durability)};
     memcpy(ret->log_id, s->log_id, sizeof ret->log_id);
     pthread_mutex_lock(&s->lock);
-    ret->first_sequence = s->shown.first;
-    ret->last_sequence = s->shown.last;
+    ret->first_sequence = s->shown_first;
+    ret->last_sequence = s->shown_last;
     pthread_mutex_unlock(&s->lock);
 }
 
@@ -138,4 +141,9 @@ const hark_store_ops hk_store_postgres = {.size = sizeof(hark_store_ops),
                                           .tx_native = hk_pg_tx_native,
                                           .keep = hk_pg_keep,
                                           .kept = hk_pg_kept,
-                                          .query = hk_pg_query_beside};
+                                          .query = hk_pg_query_beside,
+                                          .beat = hk_pg_beat,
+                                          .shares = hk_pg_shares,
+                                          .tail = hk_pg_tail,
+                                          .tail_wake = hk_pg_tail_wake,
+                                          .schedules_due = hk_pg_schedules_due};

@@ -20,7 +20,8 @@ static const hk_pg_sql BEGIN_READING = {"q_begin", "BEGIN READ ONLY"};
 /* Which readers.c has set for our own statements. */
 static const hk_pg_sql ANY_PLAN = {"q_any_plan",
                                    "SELECT pg_catalog.set_config('enable_seqscan', 'on', true), "
-                                   "pg_catalog.set_config('enable_bitmapscan', 'on', true)"};
+                                   "pg_catalog.set_config('enable_bitmapscan', 'on', true), "
+                                   "pg_catalog.set_config('plan_cache_mode', 'auto', true)"};
 static const hk_pg_sql END_READING = {"q_end", "ROLLBACK"};
 
 /* ---- one run ----------------------------------------------------------------------------------- */
@@ -346,7 +347,7 @@ hark_err hk_pg_query_beside(hark_store *s, const char *sql, const hark_value *ar
     if (!err)
         err = hk_pg_values_in(&q.values, &ask, ei);
     if (!err)
-        err = hk_pg_reader_run(s, answer, &q, ei);
+        err = hk_pg_reader_query(s, answer, &q, ei);
     hk_pg_values_free(&q.values);
     free(said.sql);
     return err;

@@ -30,12 +30,14 @@ enum {
 #define FILTERED(dir, within)                                                                      \
     "SELECT " HK_PG_COLUMNS " FROM @events WHERE " within " AND type = ANY($7::text[]) ORDER BY "  \
     "seq " dir " LIMIT $5"
-/* Rows until their data is more than $6 bytes. */
+/* Rows until their data is more than $6 bytes. They come in the order of the window: what is LATERAL to one row can only be
+ * read along with it, and to sort them again would cost as much as to read them. take_rows looks. */
 #define PAGE(inner, dir)                                                                           \
-    "WITH " HK_PG_BOUNDS " SELECT e.*, l.last, l.first, l.low, l.high FROM l LEFT JOIN LATERAL "   \
+    "WITH " HK_PG_BOUNDS " SELECT e.*, l.last, l.first, l.low, l.high, " HK_PG_KINDS               \
+    " FROM l LEFT JOIN LATERAL "                                                                   \
     "(SELECT " HK_PG_COLUMNS " FROM (SELECT p.*, sum(octet_length(data)) OVER (ORDER BY seq " dir  \
     ") - coalesce(octet_length(data), 0) AS before FROM (" inner ") p) w WHERE "                   \
-    "coalesce(before, 0) < $6::int8) e ON true ORDER BY e.seq " dir
+    "coalesce(before, 0) < $6::int8) e ON true"
 
 static const hk_pg_sql plain[] = {{"read_up", PAGE(PLAIN(""), "")},
                                   {"read_down", PAGE(PLAIN("DESC"), "DESC")}};
@@ -50,7 +52,7 @@ static const hk_pg_sql filtered[] = {
      PAGE(FILTERED("DESC", "seq <= l.high AND seq >= greatest(l.low, l.high - 16383)"), "DESC")}};
 _Static_assert(LOOK_MAX == 16384, "the statements above say the same");
 
-enum { LAST = 16, FIRST, LOW, HIGH }; /* columns behind those of the event */
+enum { LAST = 16, FIRST, LOW, HIGH, KINDS }; /* columns behind those of the event */
 
 /* ---- a page ------------------------------------------------------------------------------------ */
 
@@ -114,7 +116,12 @@ static hark_err take_rows(walk *w, const PGresult *r, hark_errinfo *ei)
         return HARK_OK;
     for (int i = 0; i < PQntuples(r) && !w->full; i++) {
         hark_event *e;
+        uint64_t before = w->page->n ? w->page->covered : 0;
         err = hk_pg_row(w->s, r, i, &e, ei);
+        if (!err && before && (hark_event_sequence(e) > before) == (w->q->descending != 0)) {
+            (void)hark_event_unref(e);
+            err = hk_fail(ei, HARK_EINTERNAL, "%s gives events in another order", w->s->where);
+        }
         if (err)
             break;
         w->page->events[w->page->n++] = e;
@@ -149,11 +156,12 @@ static hark_err take_page(walk *w, const PGresult *r, hark_errinfo *ei)
         return hk_fail(ei, HARK_ECORRUPT,
                        "%s: the table %s.log does not have its one row; restore from a backup",
                        w->s->where, w->s->schema);
-    w->last = (uint64_t)hk_pg_get_int(r, 0, LAST);
-    w->last = w->last < w->upto ? w->last : w->upto;
+    uint64_t last = (uint64_t)hk_pg_get_int(r, 0, LAST);
+    w->last = last < w->upto ? last : w->upto;
     w->first = (uint64_t)hk_pg_get_int(r, 0, FIRST);
     w->low = (uint64_t)hk_pg_get_int(r, 0, LOW);
     w->high = (uint64_t)hk_pg_get_int(r, 0, HIGH);
+    hk_pg_show(w->s, w->first, last);
     uint64_t gone = w->first ? w->first - 1 : w->last;
     if (!w->q->descending)
         w->page->gap = gone > w->q->after ? gone : 0;
@@ -171,14 +179,36 @@ static void drop_page(hark_store_page *page)
         (void)hark_event_unref(page->events[page->n - 1]);
 }
 
+/* By the types that the connection knows; *ret_known false: there are others since. */
+static hark_err fetch_known(walk *w, hk_pg *c, PGresult **ret, bool *ret_known, hark_errinfo *ei)
+{
+    int64_t kinds;
+    w->upto = HARK_SEQ_MAX;
+    hark_err err = hk_pg_types_known(c, w->q->pattern, &w->types, &w->all_types, &kinds, ei);
+    if (!err)
+        err = fetch(w, c, ret, ei);
+    *ret_known = err || kinds < 0 || PQntuples(*ret) == 0 || hk_pg_get_int(*ret, 0, KINDS) == kinds;
+    return err;
+}
+
+static hark_err fetch_anew(walk *w, hk_pg *c, PGresult **ret, hark_errinfo *ei)
+{
+    PQclear(*ret);
+    *ret = NULL;
+    w->window = false;
+    hark_err err = hk_pg_types_at(c, w->q->pattern, &w->types, &w->all_types, &w->upto, ei);
+    return err ? err : fetch(w, c, ret, ei);
+}
+
 static hark_err read_page(hk_pg *c, void *ud, hark_errinfo *ei)
 {
     walk *w = ud;
     PGresult *r = NULL;
+    bool known;
     w->full = w->window = false;
-    hark_err err = hk_pg_types_at(c, w->q->pattern, &w->types, &w->all_types, &w->upto, ei);
-    if (!err)
-        err = fetch(w, c, &r, ei);
+    hark_err err = fetch_known(w, c, &r, &known, ei);
+    if (!known)
+        err = fetch_anew(w, c, &r, ei);
     if (!err)
         err = take_page(w, r, ei);
     PQclear(r);

@@ -44,6 +44,19 @@ static hark_err damaged(const hark_store *s, uint64_t seq, hark_errinfo *ei)
                    s->where, (unsigned long long)seq, s->schema);
 }
 
+int64_t hk_pg_content_sum(const hk_row *r)
+{
+    hk_row content = *r;
+    content.seq = 0;
+    content.recorded = content.subject_version = 0;
+    return hk_row_sum(&content);
+}
+
+static int64_t sum_of(const hk_row *r)
+{
+    return hk_pg_content_sum(r) ^ (int64_t)r->seq ^ r->recorded ^ r->subject_version;
+}
+
 hark_err hk_pg_row(const hark_store *s, const PGresult *r, int row, hark_event **ret,
                    hark_errinfo *ei)
 {
@@ -56,7 +69,7 @@ hark_err hk_pg_row(const hark_store *s, const PGresult *r, int row, hark_event *
         struct hk_text *t = &e.text[texts[i].text];
         t->s = hk_pg_get_text(r, row, texts[i].col, &t->len);
     }
-    if (HK_UNLIKELY(hk_row_sum(&e) != hk_pg_get_int(r, row, SUM)))
+    if (HK_UNLIKELY(sum_of(&e) != hk_pg_get_int(r, row, SUM)))
         return damaged(s, e.seq, ei);
     hark_err err = hk_row_event(&e, ret, ei);
     return err == HARK_ECORRUPT ? damaged(s, e.seq, ei) : err;

@@ -1,5 +1,6 @@
 /* Schedules: events that wait for their time. A repeat is looked for in the log and among the schedules when one is
- * added; the append looks again when it is due. */
+ * added; the append looks again when it is due, so that this needs no lock of the log. Of several processes that would publish
+ * one, the first that drops its row does. */
 #include "store/postgres/ledger_i.h"
 
 #include <stdio.h>
@@ -15,7 +16,16 @@ static const hk_pg_sql add = {
 static const hk_pg_sql find = {
     "schedule_find",
     "SELECT id, digest FROM @schedules WHERE event_id = $1::text AND source = $2::text"};
-static const hk_pg_sql drop = {"schedule_drop", "DELETE FROM @schedules WHERE id = $1::int8"};
+static const hk_pg_sql drop_waiting = {
+    "schedule_drop", "WITH d AS (DELETE FROM @schedules WHERE id = $1::int8 RETURNING 1) SELECT "
+                     "(SELECT count(*) FROM d), false"};
+/* Whoever holds the log must not wait for a closure that cancels a schedule and may then want the log. */
+static const hk_pg_sql drop_at_once = {
+    "schedule_drop_now",
+    "WITH x AS MATERIALIZED (SELECT id FROM @schedules WHERE id = $1::int8 FOR UPDATE SKIP "
+    "LOCKED), "
+    "d AS (DELETE FROM @schedules WHERE id IN (SELECT id FROM x) RETURNING 1) SELECT (SELECT "
+    "count(*) FROM d), EXISTS(SELECT 1 FROM @schedules WHERE id = $1)"};
 
 /* A field and a message have at most 1 GiB. */
 enum { DATA_MAX = 1000 << 20 };
@@ -88,6 +98,7 @@ static hark_err insert(hark_store *s, const hark_store_schedule *sch, uint64_t *
     return err;
 }
 
+/* 0 = it was published or cancelled meanwhile. */
 static hark_err find_other(hark_store *s, const hark_store_schedule *sch, uint64_t *ret,
                            hark_errinfo *ei)
 {
@@ -97,10 +108,8 @@ static hark_err find_other(hark_store *s, const hark_store_schedule *sch, uint64
     hk_pg_text(&args, hark_event_id(sch->event));
     hk_pg_text(&args, hark_event_source(sch->event));
     hark_err err = hk_pg_run(&s->w, &find, &args, &r, "looking for a repeated event", ei);
-    if (!err && PQntuples(r) == 0)
-        err = hk_fail(ei, HARK_ESTORE, "%s: a schedule went while it was looked at; try again",
-                      s->where);
-    if (!err) {
+    *ret = 0;
+    if (!err && PQntuples(r) > 0) {
         *ret = (uint64_t)hk_pg_get_int(r, 0, 0);
         const void *digest = hk_pg_get_blob(r, 0, 1, &len);
         if (!is_same(sch, digest, len))
@@ -113,20 +122,27 @@ static hark_err find_other(hark_store *s, const hark_store_schedule *sch, uint64
 static hark_err put_schedule(hark_store *s, hark_store_schedule *sch, uint64_t *ret_sequence,
                              bool *ret_duplicate, hark_errinfo *ei)
 {
+    enum { TRIES = 3 };
     uint64_t sequence = 0, added = 0, other = 0;
     hark_err err = hk_pg_enter(s, "schedule_add", ei);
-    if (!err)
+    for (int i = 0; i < TRIES && !err && !sequence && !added && !other; i++) {
         err = find_event(s, sch, &sequence, ei);
-    if (!err && !sequence)
-        err = check_size(sch, ei);
-    if (!err && !sequence)
-        err = insert(s, sch, &added, ei);
-    if (!err && !sequence && !added)
-        err = find_other(s, sch, &other, ei);
+        if (!err && !sequence)
+            err = check_size(sch, ei);
+        if (!err && !sequence)
+            err = insert(s, sch, &added, ei);
+        if (!err && !sequence && !added)
+            err = find_other(s, sch, &other, ei);
+    }
+    if (!err && !sequence && !added && !other)
+        err = hk_fail(ei, HARK_ESTORE, "%s: schedules of this event come and go; try again",
+                      s->where);
     if (err)
         return err;
-    if (added)
+    if (added) {
         hk_pg_tx_wrote(s);
+        s->tell_schedules = true;
+    }
     sch->id = added ? added : other;
     *ret_sequence = sequence;
     *ret_duplicate = !added;
@@ -144,13 +160,22 @@ hark_err hk_pg_schedule_add(hark_store *s, hark_store_schedule *sch, uint64_t *r
 static hark_err drop_schedule(hark_store *s, uint64_t id, hark_errinfo *ei)
 {
     hk_pg_args args = {.n = 0};
-    uint64_t dropped = 0;
-    hark_err err = hk_pg_enter(s, "schedule_drop", ei);
+    PGresult *r = NULL;
+    hark_err err =
+        s->tx.open ? hk_pg_enter(s, "schedule_drop", ei) : hk_pg_log_take(s, "schedule_drop", ei);
     if (err)
         return err;
     hk_pg_int(&args, (int64_t)id);
-    err = hk_pg_run_count(&s->w, &drop, &args, &dropped, "dropping a schedule", ei);
-    if (!err && dropped == 0)
+    err = hk_pg_run(&s->w, s->log == HK_PG_HELD ? &drop_at_once : &drop_waiting, &args, &r,
+                    "dropping a schedule", ei);
+    bool dropped = !err && hk_pg_get_int(r, 0, 0), busy = !err && hk_pg_get_int(r, 0, 1);
+    PQclear(r);
+    if (!err && !dropped && busy)
+        err = hk_fail(ei, HARK_ELOCKED,
+                      "schedule %llu is being cancelled in a transaction this moment; look again "
+                      "when that is over",
+                      (unsigned long long)id);
+    else if (!err && !dropped)
         err = hk_fail(ei, HARK_ENOTFOUND,
                       "there is no schedule %llu (any more): it was published, cancelled, or never "
                       "there; list the schedules",
@@ -275,6 +300,51 @@ static hark_err one_schedule(hark_store *s, uint64_t id, bool events, hark_store
     if (!err && PQntuples(r) > 0)
         err = show(r, 0, events, fn, ud, &more, ei);
     PQclear(r);
+    return err;
+}
+
+/* ---- those that are due ------------------------------------------------------------------------- */
+
+/* And one more, for how long it will take. */
+static const hk_pg_sql due_next = {
+    "schedules_due",
+    "SELECT s.*, n.now FROM (SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::int8 * 1000 "
+    "AS now OFFSET 0) n CROSS JOIN LATERAL (SELECT " BARE " FROM @schedules ORDER BY due, id LIMIT "
+    "$1::int8) s ORDER BY s.due, s.id"};
+enum { S_NOW = S_DIGEST + 1 };
+
+typedef struct dues {
+    size_t most;
+    PGresult *r;
+} dues;
+
+static hark_err read_dues(hk_pg *c, void *ud, hark_errinfo *ei)
+{
+    dues *d = ud;
+    hk_pg_args args = {.n = 0};
+    hk_pg_int(&args, d->most < INT32_MAX ? (int64_t)d->most + 1 : INT32_MAX);
+    return hk_pg_run(c, &due_next, &args, &d->r, "looking for due schedules", ei);
+}
+
+hark_err hk_pg_schedules_due(hark_store *s, int64_t ahead_ns, size_t most,
+                             hark_store_schedule_fn fn, void *ud, int64_t *ret_next_ns,
+                             hark_errinfo *ei)
+{
+    dues d = {.most = most};
+    bool more = true;
+    int i = 0;
+    hark_err err = hk_pg_reader_run(s, read_dues, &d, ei);
+    int n = err ? 0 : PQntuples(d.r);
+    for (; !err && more && i < n && (size_t)i < most; i++) {
+        if (hk_pg_get_int(d.r, i, S_DUE) - ahead_ns > hk_pg_get_int(d.r, i, S_NOW))
+            break;
+        err = show(d.r, i, false, fn, ud, &more, ei);
+    }
+    if (!err) {
+        int64_t left = i < n ? hk_pg_get_int(d.r, i, S_DUE) - hk_pg_get_int(d.r, i, S_NOW) : -1;
+        *ret_next_ns = i < n && left < 0 ? 0 : left;
+    }
+    PQclear(d.r);
     return err;
 }
 

@@ -10,23 +10,27 @@
 /* Also tells that the schema is not the one it was, as after a restore on the same server. */
 #define LOCK_NO "(n.oid::int8 & 2147483647)"
 
-/* A table `log` with our columns: 2; without them: 1; no such table: 0. */
+/* A table `log` with our columns: 2; with those that it had before several processes could share it: 1; without them: -1;
+ * no such table: 0. */
 static const hk_pg_sql find = {
     "find",
-    "SELECT CASE WHEN c.oid IS NULL THEN 0 WHEN (SELECT count(*) FROM pg_attribute a WHERE "
-    "a.attrelid = c.oid AND a.attname IN ('log_id', 'format', 'epoch', 'lock_no', 'ticket')) "
-    "= 5 THEN 2 ELSE 1 END FROM (SELECT 1) x LEFT JOIN (pg_class c JOIN pg_namespace n ON "
+    "SELECT CASE WHEN c.oid IS NULL THEN 0 ELSE (SELECT CASE count(*) WHEN 5 THEN 2 WHEN 4 THEN 1 "
+    "ELSE -1 END FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attname IN ('log_id', "
+    "'format', 'epoch', 'lock_no', 'lost_to')) END FROM (SELECT 1) x LEFT JOIN (pg_class c JOIN "
+    "pg_namespace n ON "
     "n.oid = c.relnamespace AND n.nspname = $1::text) ON c.relname = 'log'"};
 static const hk_pg_sql fill = {
-    "fill", "INSERT INTO @log(one, log_id, format, epoch, lock_no, last, recorded, ticket, server, "
-            "timeline) SELECT 1, $1::bytea, ($2::int8)::int4, 1, " LOCK_NO ", 0, 0, 0, "
+    "fill", "INSERT INTO @log(one, log_id, format, epoch, lock_no, last, recorded, server, "
+            "timeline) SELECT 1, $1::bytea, ($2::int8)::int4, 1, " LOCK_NO ", 0, 0, "
             "c.system_identifier, " TIMELINE
             " FROM pg_namespace n, pg_control_system() c WHERE n.nspname = $3::text"};
 static const hk_pg_sql facts = {"facts",
                                 "SELECT current_setting('server_encoding'), pg_is_in_recovery()"};
 /* A restored log's own lock_no may be another log's by now. */
-static const hk_pg_sql head = {"head", "SELECT l.log_id, l.format, " LOCK_NO
-                                       " FROM @log l, pg_namespace n WHERE n.nspname = $1::text"};
+static const hk_pg_sql head = {
+    "head",
+    "SELECT l.log_id, l.format, " LOCK_NO
+    ", '@events'::regtype::oid::int8 FROM @log l, pg_namespace n WHERE n.nspname = $1::text"};
 
 static hark_err not_a_log(const hark_store *s, hark_errinfo *ei)
 {
@@ -34,6 +38,15 @@ static hark_err not_a_log(const hark_store *s, hark_errinfo *ei)
                    "%s: the schema %s has a table \"log\" that is not hark's; give the log another "
                    "name with ?log=NAME",
                    s->where, s->schema);
+}
+
+static hark_err too_old(const hark_store *s, hark_errinfo *ei)
+{
+    return hk_fail(
+        ei, HARK_EFORMAT,
+        "%s: the log in the schema %s is of a hark that was never released, for one "
+        "process at a time; drop the schema, or give the log another name with ?log=NAME",
+        s->where, s->schema);
 }
 
 static hark_err is_there(hark_store *s, bool *ret, hark_errinfo *ei)
@@ -47,6 +60,8 @@ static hark_err is_there(hark_store *s, bool *ret, hark_errinfo *ei)
     int64_t found = hk_pg_get_int(r, 0, 0);
     PQclear(r);
     if (found == 1)
+        return too_old(s, ei);
+    if (found < 0)
         return not_a_log(s, ei);
     *ret = found != 0;
     return HARK_OK;
@@ -67,6 +82,8 @@ static hark_err make_tables(hark_store *s, hark_errinfo *ei)
     hk_buf_free(&text);
     if (!err)
         err = hk_pg_script(&s->w, hk_pg_tables, what, ei);
+    if (!err)
+        err = hk_pg_script(&s->w, hk_pg_ledger_tables, what, ei);
     hk_random(log_id, sizeof log_id);
     hk_pg_blob(&args, log_id, sizeof log_id);
     hk_pg_int(&args, HK_PG_FORMAT);
@@ -133,6 +150,7 @@ static hark_err take_head(hark_store *s, const PGresult *r, hark_errinfo *ei)
                        s->where, s->schema);
     memcpy(s->log_id, id, len);
     s->lock_no = (int)hk_pg_get_int(r, 0, 2);
+    s->event_type = (hk_pg_kind)hk_pg_get_int(r, 0, 3);
     return HARK_OK;
 }
 
@@ -167,97 +185,118 @@ hark_err hk_pg_schema(hark_store *s, bool existing, hark_errinfo *ei)
 
 static const hk_pg_sql place = {
     "place",
-    "SELECT l.log_id, l.epoch, l.last, l.recorded, l.ticket, (SELECT min(seq) FROM @events), "
+    "SELECT l.log_id, l.epoch, l.last, (SELECT min(seq) FROM @events), "
     "l.server = c.system_identifier AND l.timeline = " TIMELINE " AND l.lock_no = " LOCK_NO
     ", " LOCK_NO " FROM @log l, pg_control_system() c, pg_namespace n WHERE n.nspname = $1::text"};
-static const hk_pg_sql moved = {
-    "moved", "UPDATE @log SET server = c.system_identifier, timeline = " TIMELINE
-             ", epoch = $1, lock_no = ($2::int8)::int4 FROM pg_control_system() c"};
+enum { P_ID, P_EPOCH, P_LAST, P_FIRST, P_SAME, P_LOCK };
+static const hk_pg_sql raise_begin = {"raise_begin",
+                                      "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE"};
+static const hk_pg_sql raise_lock = {
+    "raise_lock", "SELECT pg_advisory_xact_lock(($1::int8)::int4, ($2::int8)::int4)"};
+/* Only from the epoch that was found: whoever comes second finds it done. What was lost since the raise before, with
+ * nothing appended in between, is one stretch with that. */
+static const hk_pg_sql raise_it = {
+    "raise",
+    "UPDATE @log l SET server = c.system_identifier, timeline = " TIMELINE ", lock_no = " LOCK_NO
+    ", epoch = l.epoch + 1, lost_from = CASE WHEN l.lost_to = l.last AND "
+    "l.lost_from <= l.lost_to THEN l.lost_from ELSE l.last + 1 END, lost_to = "
+    "greatest(l.last, $3::int8), last = greatest(l.last, $3) FROM pg_control_system() c, "
+    "pg_namespace n WHERE n.nspname = $1::text AND l.epoch = $2::int8"};
+static const hk_pg_sql raise_end = {"raise_commit", "COMMIT"};
+static const hk_pg_sql raise_back = {"raise_rollback", "ROLLBACK"};
 
 typedef struct seen {
-    hk_pg_place at;
-    uint64_t epoch, ticket;
+    uint64_t first, last, epoch;
     int64_t lock_no;
     bool same_log, same_server;
 } seen;
 
-static hark_err look(hark_store *s, seen *ret, hark_errinfo *ei)
+static hark_err look(hark_store *s, hk_pg *c, seen *ret, hark_errinfo *ei)
 {
     hk_pg_args args = {0};
     PGresult *r = NULL;
     size_t len;
     hk_pg_text(&args, s->schema);
-    hark_err err = hk_pg_run(&s->w, &place, &args, &r, "reading where the log is", ei);
+    hark_err err = hk_pg_run(c, &place, &args, &r, "reading where the log is", ei);
     if (err)
         return err;
-    const void *id = PQntuples(r) == 1 ? hk_pg_get_blob(r, 0, 0, &len) : NULL;
-    ret->same_log = id && len == sizeof s->log_id && memcmp(id, s->log_id, len) == 0;
+    const void *id = PQntuples(r) == 1 ? hk_pg_get_blob(r, 0, P_ID, &len) : NULL;
+    *ret = (seen){.same_log = id && len == sizeof s->log_id && memcmp(id, s->log_id, len) == 0};
     if (id) {
-        ret->epoch = (uint64_t)hk_pg_get_int(r, 0, 1);
-        ret->at.last = (uint64_t)hk_pg_get_int(r, 0, 2);
-        ret->at.recorded = hk_pg_get_int(r, 0, 3);
-        ret->ticket = (uint64_t)hk_pg_get_int(r, 0, 4);
-        ret->at.first = (uint64_t)hk_pg_get_int(r, 0, 5);
-        ret->same_server = hk_pg_get_int(r, 0, 6) != 0;
-        ret->lock_no = hk_pg_get_int(r, 0, 7);
+        ret->epoch = (uint64_t)hk_pg_get_int(r, 0, P_EPOCH);
+        ret->last = (uint64_t)hk_pg_get_int(r, 0, P_LAST);
+        ret->first = (uint64_t)hk_pg_get_int(r, 0, P_FIRST);
+        ret->same_server = hk_pg_get_int(r, 0, P_SAME) != 0;
+        ret->lock_no = hk_pg_get_int(r, 0, P_LOCK);
     }
     PQclear(r);
     return HARK_OK;
 }
 
-/* A log that came here from another server, or with one that took over, may lack what others saw last. */
-static hark_err note_server(hark_store *s, uint64_t epoch, hark_errinfo *ei)
+static hark_err send_raise(hark_store *s, hk_pg *c, uint64_t epoch, uint64_t known,
+                           hark_errinfo *ei)
 {
-    hk_pg_args args = {0};
+    hk_pg_args lock = {0}, args = {0};
+    hk_pg_int(&lock, HK_PG_LOCK);
+    hk_pg_int(&lock, s->lock_no);
+    hk_pg_text(&args, s->schema);
     hk_pg_int(&args, (int64_t)epoch);
-    hk_pg_int(&args, s->lock_no);
-    return hk_pg_run(&s->w, &moved, &args, NULL, "noting the server of the log", ei);
+    hk_pg_int(&args, (int64_t)known);
+    hark_err err = hk_pg_send(c, &raise_begin, NULL, ei);
+    if (!err)
+        err = hk_pg_send(c, &raise_lock, &lock, ei);
+    if (!err)
+        err = hk_pg_send(c, &raise_it, &args, ei);
+    return err ? err : hk_pg_run(c, &raise_end, NULL, NULL, "noting the server of the log", ei);
 }
 
-static hark_err first_look(hark_store *s, const seen *at, hark_errinfo *ei)
+/* A log that came here from another server, or with one that took over, may lack what others saw last, and so may one
+ * whose server does not wait for its disk: its sequences go on above all that this process knows. */
+static hark_err raise_epoch(hark_store *s, hk_pg *c, const seen *at, uint64_t known,
+                            hark_errinfo *ei)
 {
-    uint64_t epoch = at->epoch + !at->same_server;
-    hark_err err = at->same_server ? HARK_OK : note_server(s, epoch, ei);
-    if (err)
-        return err;
-    s->now = s->kept = s->shown = at->at; /* opening: nobody else has the store yet */
-    s->ticket = at->ticket;
-    hk_mark_set(&s->epoch, epoch);
-    s->known = true;
-    return HARK_OK;
+    hark_err err = send_raise(s, c, at->epoch, known, ei);
+    if (err && hk_pg_connected(c) &&
+        hk_pg_run(c, &raise_back, NULL, NULL, "rolling back", NULL) != HARK_OK)
+        hk_pg_disconnect(c);
+    if (!err && at->last < known)
+        hk_log(HK_WARN,
+               "%s: the log %s ends at sequence %llu and has been at %llu: the server lost what "
+               "it had confirmed; it goes on above that, in a new epoch",
+               s->where, s->schema, (unsigned long long)at->last, (unsigned long long)known);
+    return err;
 }
 
-static hark_err is_as_left(const hark_store *s, const seen *at, uint64_t epoch, hark_errinfo *ei)
+static hark_err check_same(const hark_store *s, const seen *at, hark_errinfo *ei)
 {
-    if (at->same_log && at->ticket == s->ticket && at->at.last == s->kept.last &&
-        at->epoch == epoch)
+    if (at->same_log && at->lock_no == s->lock_no)
         return HARK_OK;
-    if (at->same_log && at->at.last >= s->kept.last)
-        return hk_fail(ei, HARK_ELOCKED,
-                       "%s: another process wrote to the log %s while the connection was lost; "
-                       "open it again",
-                       s->where, s->schema);
     return hk_fail(ei, HARK_ECORRUPT,
-                   "%s: the log %s is at sequence %llu and was at %llu before the connection was "
-                   "lost: the server lost what it had confirmed, or is another one; look at it, "
-                   "then open the log again",
-                   s->where, s->schema, (unsigned long long)at->at.last,
-                   (unsigned long long)s->kept.last);
+                   "%s: the schema %s was replaced by another, perhaps by a restore; open the log "
+                   "again",
+                   s->where, s->schema);
 }
 
-hark_err hk_pg_load(hark_store *s, hark_errinfo *ei)
+hark_err hk_pg_load(hark_store *s, hk_pg *c, hark_errinfo *ei)
 {
+    enum { TRIES = 3 };
     seen at = {0};
-    hark_err err = look(s, &at, ei);
-    if (err)
-        return err;
-    if (at.lock_no != s->lock_no) /* the lock that we have is not this one's */
-        return hk_fail(ei, HARK_ECORRUPT,
-                       "%s: the schema %s was replaced by another, perhaps by a restore; open the "
-                       "log again",
-                       s->where, s->schema);
-    if (!s->known)
-        return first_look(s, &at, ei);
-    err = is_as_left(s, &at, hk_mark_get(&s->epoch), ei);
-    return err || at.same_server ? err : note_server(s, at.epoch, ei);
+    for (int i = 0; i < TRIES; i++) {
+        uint64_t known = hk_pg_shown(s);
+        hark_err err = look(s, c, &at, ei);
+        if (!err)
+            err = check_same(s, &at, ei);
+        if (err)
+            return err;
+        if (at.same_server && at.last >= known) {
+            hk_pg_show(s, at.first, at.last);
+            hk_mark_set(&s->epoch, at.epoch);
+            return HARK_OK;
+        }
+        err = raise_epoch(s, c, &at, known, ei);
+        if (err)
+            return err;
+    }
+    return hk_fail(ei, HARK_ESTORE, "%s: others note the server of the log, too; try again",
+                   s->where);
 }

@@ -1,14 +1,22 @@
 /* Retention: removes old events of a pattern, oldest first, a slice at a time, for about as long as it is told. What is in the
- * way is found and judged here; the server only deletes what it is told by number. */
+ * way is found and judged here; the server only deletes what it is told by number. One process at a time does so, with a
+ * lock of its own, and holds the log meanwhile, as whoever appends: both change the table of versions, and rows of
+ * consumers. */
 #include "store/postgres/trim_i.h"
 
 #include <string.h>
 
-/* The tables may have been small when a statement was planned, and the plan is kept. */
-static const hk_pg_sql along_indexes = {
-    "trim_plan",
-    "SELECT set_config('enable_seqscan', $1::text, true), set_config('enable_bitmapscan', $1, "
-    "true), set_config('jit', $1, true)"};
+/* The tables may have been small when a statement was planned, and the plan is kept. The rest is as in writer.c. */
+static const hk_pg_sql along_indexes = {"trim_plan",
+                                        "SELECT set_config('enable_bitmapscan', $1::text, true)"};
+static const hk_pg_sql try_lock = {
+    "trim_lock", "SELECT pg_try_advisory_xact_lock(($1::int8)::int4, ($2::int8)::int4)"};
+/* Of replays that are under way: $1 is the number of what all of them have handed out, plus 1. Those of processes that are
+ * gone are not: whoever takes one up is told what it misses. */
+static const hk_pg_sql replays_hold = {
+    "trim_replays", "SELECT min(greatest(r.position, r.first - 1) + 1) FROM @replays r JOIN "
+                    "@processes p ON p.id = r.owner AND (p.until > clock_timestamp() OR p.id = "
+                    "$1::int8) WHERE r.position < r.last"};
 static const hk_pg_sql by_age = {
     "trim_age", "SELECT min(seq) FROM (SELECT seq FROM @events WHERE recorded = (SELECT "
                 "min(recorded) FROM @events WHERE recorded >= $1::int8) OFFSET 0) a"};
@@ -28,13 +36,15 @@ static const hk_pg_sql nth_of_all_down = {
     "trim_nth_all_down", "SELECT seq FROM @events ORDER BY seq DESC OFFSET $1::int8 LIMIT 1"};
 static const hk_pg_sql old_by_type = {
     "trim_old",
-    "SELECT k.seq, x.type FROM unnest($3::text[], $4::int8[]) x(type, lim) CROSS JOIN LATERAL "
-    "(SELECT seq FROM @events e WHERE (e.type, e.seq) >= (x.type, $1::int8) AND (e.type, e.seq) < "
+    "SELECT k.seq, x.type, k.partitionkey FROM unnest($3::text[], $4::int8[]) x(type, lim) CROSS "
+    "JOIN LATERAL (SELECT seq, partitionkey FROM @events e WHERE (e.type, e.seq) >= (x.type, "
+    "$1::int8) AND (e.type, e.seq) < "
     "(x.type, least(x.lim, $2::int8)) ORDER BY e.type, e.seq LIMIT 500) k ORDER BY k.seq LIMIT "
     "500"};
 static const hk_pg_sql old_of_all = {
-    "trim_old_all", "SELECT seq, type FROM @events WHERE seq >= $1::int8 AND seq < $2::int8 ORDER "
-                    "BY seq LIMIT 500"};
+    "trim_old_all",
+    "SELECT seq, type, partitionkey FROM @events WHERE seq >= $1::int8 AND seq < $2::int8 ORDER "
+    "BY seq LIMIT 500"};
 _Static_assert(HK_PG_SLICE == 500, "the statements above say the same");
 static const hk_pg_sql remove_them = {
     "trim_remove",
@@ -44,8 +54,9 @@ static const hk_pg_sql remove_them = {
     "g.dataversion), "
     "a AS (DELETE FROM @attempts a WHERE a.seq = ANY($1) AND (SELECT 1 FROM @dead_letters l WHERE "
     "l.consumer_id = a.consumer_id AND l.seq = a.seq LIMIT 1) IS NULL), "
-    "r AS (DELETE FROM @deliveries r USING unnest($2::int8[], $3::int8[]) x(consumer, at) WHERE "
-    "r.consumer_id = x.consumer AND r.seq = x.at) SELECT count(*) FROM d"};
+    "r AS (DELETE FROM @deliveries r USING unnest($2::int8[], $3::int8[], $4::int8[]) x(consumer, "
+    "share, at) WHERE r.consumer_id = x.consumer AND r.share = x.share::int4 AND r.seq = x.at) "
+    "SELECT count(*) FROM d"};
 static const hk_pg_sql first_left = {"trim_first", "SELECT min(seq) FROM @events"};
 
 /* A number, 0 where there is none. */
@@ -60,10 +71,10 @@ static hark_err number(hk_pg_trimming *w, const hk_pg_sql *sql, const hk_pg_args
     return err;
 }
 
-static hark_err plan(hk_pg_trimming *w, const char *seqscan, hark_errinfo *ei)
+static hark_err plan(hk_pg_trimming *w, const char *bitmaps, hark_errinfo *ei)
 {
     hk_pg_args args = {0};
-    hk_pg_text(&args, seqscan);
+    hk_pg_text(&args, bitmaps);
     return hk_pg_send(&w->s->w, &along_indexes, &args, ei);
 }
 
@@ -108,7 +119,18 @@ static hark_err limit_by_age(hk_pg_trimming *w, uint64_t *ret, hark_errinfo *ei)
     hk_pg_int(&args, w->t->before_ns);
     hark_err err = number(w, &by_age, &args, ret, ei);
     if (!err && *ret == 0)
-        *ret = w->s->now.last + 1;
+        *ret = w->last + 1;
+    return err;
+}
+
+static hark_err limit_by_replays(hk_pg_trimming *w, hark_errinfo *ei)
+{
+    hk_pg_args args = {0};
+    uint64_t hold = 0;
+    hk_pg_int(&args, (int64_t)hk_mark_get(&w->s->process));
+    hark_err err = number(w, &replays_hold, &args, &hold, ei);
+    if (!err && hold && hold < w->limit)
+        w->limit = hold;
     return err;
 }
 
@@ -120,9 +142,11 @@ static hark_err set_limit(hk_pg_trimming *w, hark_errinfo *ei)
     if (!err && w->t->keep)
         err = limit_by_count(w, &count, ei);
     w->limit = age > count ? age : count;
-    if (!w->t->force && w->t->hold && w->t->hold < w->limit)
+    if (w->t->force || err)
+        return err;
+    if (w->t->hold && w->t->hold < w->limit)
         w->limit = w->t->hold;
-    return err;
+    return limit_by_replays(w, ei);
 }
 
 /* The limit of each type; the highest is the walk's. */
@@ -147,21 +171,45 @@ static hark_err set_limits(hk_pg_trimming *w, hark_errinfo *ei)
     return err;
 }
 
+static bool is_any(const hk_pg_trimming *w)
+{
+    return w->first && w->limit > w->first;
+}
+
+static hark_err lock(hk_pg_trimming *w, hark_errinfo *ei)
+{
+    hk_pg_args args = {0};
+    uint64_t got = 0;
+    hk_pg_int(&args, HK_PG_TRIM_LOCK);
+    hk_pg_int(&args, w->s->lock_no);
+    hark_err err = number(w, &try_lock, &args, &got, ei);
+    if (!err && !got)
+        err = hk_fail(ei, HARK_ELOCKED, "%s: another process removes old events this moment",
+                      w->s->where);
+    return err ? err : hk_pg_log_take(w->s, "trim", ei);
+}
+
 static hark_err prepare(hk_pg_trimming *w, hark_errinfo *ei)
 {
     hark_store *s = w->s;
+    hk_pg_args none = {0};
     hark_err err = hk_pg_append_flush(s, ei);
     if (!err)
         err = hk_pg_enter(s, "trim", ei);
     if (!err)
+        err = lock(w, ei);
+    w->last = s->now.last;
+    if (!err)
         err = plan(w, "off", ei);
+    if (!err)
+        err = number(w, &first_left, &none, &w->first, ei);
     if (!err)
         err = hk_pg_types(&s->w, w->t->pattern, &w->types, &w->all_types, ei);
     if (!err)
         err = set_limit(w, ei);
-    if (!err && w->limit > s->now.first)
+    if (!err && is_any(w))
         err = hk_pg_holders_load(w, ei);
-    return err || w->limit <= s->now.first ? err : set_limits(w, ei);
+    return err || !is_any(w) ? err : set_limits(w, ei);
 }
 
 /* ---- removing ---------------------------------------------------------------------------------- */
@@ -175,6 +223,8 @@ static hark_err remove_gone(hk_pg_trimming *w, hark_errinfo *ei)
     hark_err err = hk_pg_arg_array(&args, &w->gone, ei);
     if (!err)
         err = hk_pg_arg_array(&args, &w->rows_of, ei);
+    if (!err)
+        err = hk_pg_arg_array(&args, &w->rows_in, ei);
     if (!err)
         err = hk_pg_arg_array(&args, &w->rows_at, ei);
     if (!err)
@@ -208,7 +258,8 @@ static hark_err remove_slice(hk_pg_trimming *w, size_t *ret_n, bool *ret_room, h
     *ret_room = true;
     for (size_t i = 0; i < *ret_n; i++)
         old[i] = (hk_pg_old){.seq = (uint64_t)hk_pg_get_int(r, (int)i, 0),
-                             .type = hk_pg_get_text(r, (int)i, 1, NULL)};
+                             .type = hk_pg_get_text(r, (int)i, 1, NULL),
+                             .key = hk_pg_get_text(r, (int)i, 2, NULL)};
     if (*ret_n)
         err = hk_pg_holders_judge(w, old, *ret_n, ret_room, ei);
     if (!err && *ret_n && *ret_room) {
@@ -239,8 +290,11 @@ static hark_err finish(hk_pg_trimming *w, hark_errinfo *ei)
 {
     hk_pg_args none = {0};
     hark_err err = HARK_OK;
-    if (w->t->ret_removed)
-        err = number(w, &first_left, &none, &w->s->now.first, ei);
+    if (w->t->ret_removed) {
+        err = number(w, &first_left, &none, &w->s->first_left, ei);
+        w->s->trimmed = true;
+        w->s->saves.tell = w->s->saves.tell || w->t->ret_n_gaps > 0;
+    }
     if (!err && w->t->ret_removed)
         err = hk_pg_holders_save_gaps(w, ei);
     return err ? err : plan(w, "on", ei);
@@ -254,6 +308,7 @@ static void release(hk_pg_trimming *w)
     hk_pg_array_free(&w->ids);
     hk_pg_array_free(&w->gone);
     hk_pg_array_free(&w->rows_of);
+    hk_pg_array_free(&w->rows_in);
     hk_pg_array_free(&w->rows_at);
 }
 
@@ -266,17 +321,18 @@ hark_err hk_pg_trim(hark_store *s, hark_store_trim *t, hark_errinfo *ei)
                         .ids.kind = HK_PG_INT8,
                         .gone.kind = HK_PG_INT8,
                         .rows_of.kind = HK_PG_INT8,
+                        .rows_in.kind = HK_PG_INT8,
                         .rows_at.kind = HK_PG_INT8};
     t->ret_removed = 0;
     t->ret_more = 0;
     t->ret_n_gaps = 0;
     if (!s->in_group)
         return hk_fail(ei, HARK_EINTERNAL, "trim outside of a group");
-    if (s->now.first == 0 || (t->before_ns == 0 && t->keep == 0))
+    if (t->before_ns == 0 && t->keep == 0)
         return HARK_OK;
     w.pass = find_pass(s, t);
     hark_err err = prepare(&w, ei);
-    if (!err && w.limit > s->now.first)
+    if (!err && is_any(&w))
         err = remove_slices(&w, ei);
     if (!err)
         err = finish(&w, ei);

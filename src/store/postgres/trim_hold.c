@@ -1,5 +1,5 @@
-/* Who has yet to see what retention wants to remove? A consumer whose pattern matches holds what is above its floor, and
- * whatever its pattern is now, every event that it has as an open row. When it is forced nothing is held: those who
+/* Who has yet to see what retention wants to remove? A consumer whose pattern matches holds what is above its floor, which is
+ * the lowest of its shares, and whatever its pattern is now, every event that it has as an open row. When it is forced nothing is held: those who
  * miss something get a gap, kept until it was handed out, and lose their open rows there, but for those whose dead
  * letters have their own copy: heads of parked lanes, and what is being redriven. */
 #include "store/postgres/trim_i.h"
@@ -11,14 +11,25 @@
 
 static const hk_pg_sql load = {
     "trim_consumers",
-    "SELECT c.id, c.pattern, c.floor, c.settled, c.name FROM @consumers c WHERE c.floor + 1 < "
-    "$1::int8 OR (SELECT min(seq) FROM @deliveries r WHERE r.consumer_id = c.id) < $1"};
+    "SELECT c.id, c.pattern, h.floor, c.shares, c.name FROM @consumers c CROSS JOIN LATERAL "
+    "(SELECT min(s.floor) AS floor FROM @shares s WHERE s.consumer_id = c.id) h WHERE h.floor + 1 "
+    "< "
+    "$1::int8 OR EXISTS(SELECT 1 FROM @shares s CROSS JOIN LATERAL (SELECT 1 FROM @deliveries r "
+    "WHERE r.consumer_id = c.id AND r.share = s.share AND r.seq < $1 LIMIT 1) x WHERE "
+    "s.consumer_id = c.id)"};
+/* A reset, which locks it otherwise, waits: it would set the floor back meanwhile. */
+static const hk_pg_sql keep_all = {"trim_keep",
+                                   "SELECT 1 FROM @consumers ORDER BY id FOR KEY SHARE"};
+static const hk_pg_sql load_shares = {
+    "trim_shares", "SELECT share, floor, settled FROM @shares WHERE consumer_id = $1::int8"};
 static const hk_pg_sql rows = {
     "trim_rows",
-    "SELECT r.seq, r.consumer_id, r.state, r.state = 4 OR (SELECT 1 FROM @dead_letters d WHERE "
+    "SELECT r.seq, r.consumer_id, r.state, r.share, r.state = 4 OR (SELECT 1 FROM @dead_letters d "
+    "WHERE "
     "d.consumer_id = r.consumer_id AND d.seq = r.seq AND d.state = 2 LIMIT 1) IS NOT NULL FROM "
-    "unnest($1::int8[]) x(id) CROSS JOIN LATERAL (SELECT * FROM @deliveries r WHERE r.consumer_id "
-    "= x.id AND r.seq >= $2::int8 AND r.seq <= $3::int8 OFFSET 0) r ORDER BY r.seq"};
+    "unnest($1::int8[]) x(id) JOIN @shares s ON s.consumer_id = x.id CROSS JOIN LATERAL (SELECT * "
+    "FROM @deliveries r WHERE r.consumer_id = x.id AND r.share = s.share AND r.seq >= $2::int8 AND "
+    "r.seq <= $3::int8 OFFSET 0) r ORDER BY r.seq"};
 static const hk_pg_sql save_gap = {
     "trim_gap",
     "WITH old AS (DELETE FROM @gaps WHERE consumer_id = $1::int8 AND first <> least((SELECT "
@@ -33,20 +44,44 @@ static hark_err no_memory(const hk_pg_trimming *w, hark_errinfo *ei)
     return hk_fail(ei, HARK_ENOMEM, "no memory to remove events of %s", w->t->pattern);
 }
 
-static hark_err load_settled(hk_pg_trimming *w, const PGresult *r, int row, hk_pg_holder *h,
-                             hark_errinfo *ei)
+static hark_err damaged(const hk_pg_trimming *w, const char *name, hark_errinfo *ei)
+{
+    return hk_fail(ei, HARK_ECORRUPT,
+                   "%s: the state of consumer %s is damaged; restore it from a backup", w->s->where,
+                   name);
+}
+
+static hark_err take_share(const PGresult *r, int row, hk_pg_holder *h)
 {
     size_t len;
-    const uint8_t *bytes = hk_pg_get_blob(r, row, 3, &len);
-    hark_err err = HARK_OK;
-    if (w->t->force && len)
-        err = hk_ranges_decode(h->floor, bytes, len, &h->settled, &h->n_settled);
-    if (err == HARK_ENOMEM)
+    const uint8_t *bytes = hk_pg_get_blob(r, row, 2, &len);
+    uint64_t share = (uint64_t)hk_pg_get_int(r, row, 0);
+    if (share >= h->n_shares)
+        return HARK_ECORRUPT;
+    hk_pg_held *to = &h->shares[share];
+    to->floor = (uint64_t)hk_pg_get_int(r, row, 1);
+    return len ? hk_ranges_decode(to->floor, bytes, len, &to->settled, &to->n_settled) : HARK_OK;
+}
+
+static hark_err load_shares_of(hk_pg_trimming *w, hk_pg_holder *h, const char *name,
+                               hark_errinfo *ei)
+{
+    hk_pg_args args = {0};
+    PGresult *r = NULL;
+    hk_pg_int(&args, (int64_t)h->id);
+    h->shares = calloc(h->n_shares ? h->n_shares : 1, sizeof *h->shares);
+    if (!h->shares)
         return no_memory(w, ei);
-    return err ? hk_fail(ei, err,
-                         "%s: the state of consumer %s is damaged; restore it from a backup",
-                         w->s->where, hk_pg_get_text(r, row, 4, NULL))
-               : HARK_OK;
+    if (h->n_shares == 0)
+        return damaged(w, name, ei);
+    hark_err err = hk_pg_run(&w->s->w, &load_shares, &args, &r, "loading a consumer", ei);
+    hark_err of_it = HARK_OK;
+    for (int i = 0; !err && !of_it && i < PQntuples(r); i++)
+        of_it = take_share(r, i, h);
+    PQclear(r);
+    if (err || !of_it)
+        return err;
+    return of_it == HARK_ENOMEM ? no_memory(w, ei) : damaged(w, name, ei);
 }
 
 static hark_err add_holder(hk_pg_trimming *w, const PGresult *r, int row, hark_errinfo *ei)
@@ -58,9 +93,12 @@ static hark_err add_holder(hk_pg_trimming *w, const PGresult *r, int row, hark_e
     hk_pg_holder *h = &list[w->n_holders++];
     *h = (hk_pg_holder){.id = (uint64_t)hk_pg_get_int(r, row, 0),
                         .floor = (uint64_t)hk_pg_get_int(r, row, 2),
+                        .n_shares = (uint32_t)hk_pg_get_int(r, row, 3),
                         .pattern = hk_strdup(hk_pg_get_text(r, row, 1, NULL))};
     hk_pg_array_int(&w->ids, (int64_t)h->id);
-    return h->pattern ? load_settled(w, r, row, h, ei) : no_memory(w, ei);
+    if (!h->pattern)
+        return no_memory(w, ei);
+    return w->t->force ? load_shares_of(w, h, hk_pg_get_text(r, row, 4, NULL), ei) : HARK_OK;
 }
 
 /* Most consumers are past the limit and have no rows; they hold nothing. */
@@ -69,7 +107,9 @@ hark_err hk_pg_holders_load(hk_pg_trimming *w, hark_errinfo *ei)
     hk_pg_args args = {0};
     PGresult *r = NULL;
     hk_pg_int(&args, (int64_t)w->limit);
-    hark_err err = hk_pg_run(&w->s->w, &load, &args, &r, "looking who has yet to see events", ei);
+    hark_err err = hk_pg_send(&w->s->w, &keep_all, NULL, ei);
+    if (!err)
+        err = hk_pg_run(&w->s->w, &load, &args, &r, "looking who has yet to see events", ei);
     for (int i = 0; !err && i < PQntuples(r); i++)
         err = add_holder(w, r, i, ei);
     PQclear(r);
@@ -80,7 +120,9 @@ void hk_pg_holders_free(hk_pg_trimming *w)
 {
     for (size_t i = 0; i < w->n_holders; i++) {
         free(w->holders[i].pattern);
-        free(w->holders[i].settled);
+        for (uint32_t j = 0; w->holders[i].shares && j < w->holders[i].n_shares; j++)
+            free(w->holders[i].shares[j].settled);
+        free(w->holders[i].shares);
     }
     free(w->holders);
 }
@@ -110,7 +152,7 @@ static mark mark_of(const PGresult *r, int row)
 {
     if (hk_pg_get_int(r, row, 2) == HK_ROW_SETTLED)
         return ACKED;
-    return hk_pg_get_int(r, row, 3) ? COPIED : OPEN;
+    return hk_pg_get_int(r, row, 4) ? COPIED : OPEN;
 }
 
 /* The rows of one event lie in one stretch of the result. */
@@ -146,9 +188,10 @@ static bool is_held(const stretch *st)
 
 /* ---- forcing ----------------------------------------------------------------------------------- */
 
-static bool has_settled(const hk_pg_holder *h, uint64_t seq)
+static bool has_settled(const hk_pg_holder *h, const hk_pg_old *e)
 {
-    return seq <= h->floor || hk_ranges_have(h->settled, h->n_settled, seq);
+    const hk_pg_held *x = &h->shares[hark_store_share_of(e->key, e->seq, h->n_shares)];
+    return e->seq <= x->floor || hk_ranges_have(x->settled, x->n_settled, e->seq);
 }
 
 static void look_for_misses(hk_pg_trimming *w, const stretch *st, const hk_pg_old *e)
@@ -157,7 +200,7 @@ static void look_for_misses(hk_pg_trimming *w, const stretch *st, const hk_pg_ol
         hk_pg_holder *h = &w->holders[i];
         mark m = mark_for(st, h->id);
         if (m != OPEN &&
-            (m == ACKED || has_settled(h, e->seq) || !hark_pattern_match(h->pattern, e->type)))
+            (m == ACKED || has_settled(h, e) || !hark_pattern_match(h->pattern, e->type)))
             continue;
         if (h->first == 0)
             h->first = e->seq;
@@ -170,6 +213,7 @@ static void drop_open(hk_pg_trimming *w, const stretch *st, uint64_t seq)
     for (int i = st->from; i < st->to; i++)
         if (mark_of(st->r, i) == OPEN) {
             hk_pg_array_int(&w->rows_of, hk_pg_get_int(st->r, i, 1));
+            hk_pg_array_int(&w->rows_in, hk_pg_get_int(st->r, i, 3));
             hk_pg_array_int(&w->rows_at, (int64_t)seq);
         }
 }
@@ -237,6 +281,7 @@ hark_err hk_pg_holders_judge(hk_pg_trimming *w, const hk_pg_old *old, size_t n, 
     *ret_room = true;
     hk_pg_array_clear(&w->gone);
     hk_pg_array_clear(&w->rows_of);
+    hk_pg_array_clear(&w->rows_in);
     hk_pg_array_clear(&w->rows_at);
     hark_err err = hk_pg_arg_array(&args, &w->ids, ei);
     hk_pg_int(&args, (int64_t)old[0].seq);

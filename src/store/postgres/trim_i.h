@@ -6,19 +6,26 @@
 
 enum { HK_PG_SLICE = 500 }; /* events looked at between two looks at the clock */
 
+/* A share of a consumer, as it was saved. */
+typedef struct hk_pg_held {
+    uint64_t floor;
+    hark_store_range *settled;
+    size_t n_settled;
+} hk_pg_held;
+
 /* A consumer that has something of the log yet to see. */
 typedef struct hk_pg_holder {
-    uint64_t id, floor;
+    uint64_t id, floor; /* the lowest of its shares */
     char *pattern;
-    hark_store_range *settled; /* loaded when forced */
-    size_t n_settled;
+    uint32_t n_shares;
+    hk_pg_held *shares;   /* loaded when forced */
     uint64_t first, last; /* what it has yet to see of the slice in hand; 0 = nothing */
 } hk_pg_holder;
 
 /* An event that may go, by its place, and its type. */
 typedef struct hk_pg_old {
     uint64_t seq;
-    const char *type; /* in the slice's result */
+    const char *type, *key; /* in the slice's result */
 } hk_pg_old;
 
 typedef struct hk_pg_trimming {
@@ -28,13 +35,15 @@ typedef struct hk_pg_trimming {
     hk_pg_array types;  /* that the pattern matches */
     hk_pg_array limits; /* of each: sequences from there on stay */
     bool all_types;
+    uint64_t first, last; /* of the log */
     hk_pg_holder *holders;
     size_t n_holders, cap_holders;
-    hk_pg_array ids;              /* of the holders */
-    uint64_t limit;               /* sequences from here on stay, whatever the type */
-    int64_t until;                /* mono ns */
-    hk_pg_array gone;             /* of the slice: events that go */
-    hk_pg_array rows_of, rows_at; /* and open rows that go with them: consumers, sequences */
+    hk_pg_array ids;                       /* of the holders */
+    uint64_t limit;                        /* sequences from here on stay, whatever the type */
+    int64_t until;                         /* mono ns */
+    hk_pg_array gone;                      /* of the slice: events that go */
+    hk_pg_array rows_of, rows_in, rows_at; /* and open rows that go with them: consumers, shares,
+                                              sequences */
 } hk_pg_trimming;
 
 /* trim_hold.c. HARK_ENOMEM, HARK_ECORRUPT: a consumer's state is damaged. */

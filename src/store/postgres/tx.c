@@ -225,8 +225,10 @@ hark_err hk_pg_tx_run(hark_store *s, const char *sql, const hark_value *args, si
 static hark_err set_savepoint(hark_store *s, hark_errinfo *ei)
 {
     hark_err err = hk_pg_enter(s, "tx_begin", ei);
-    if (!err) /* what others have appended must not be undone with it */
+    if (!err) /* what others have appended or saved must not be undone with it */
         err = hk_pg_append_flush(s, ei);
+    if (!err)
+        err = hk_pg_saves_flush(s, ei);
     return err ? err : hk_pg_send(&s->w, &SAVEPOINT, NULL, ei);
 }
 
@@ -237,14 +239,20 @@ hark_err hk_pg_tx_begin(hark_store *s, int64_t until_ns, bool undoable, hark_err
                        s->in_group ? "inside another" : "outside of a group");
     if (!s->program && !(s->program = calloc(1, sizeof *s->program)))
         return hk_fail(ei, HARK_ENOMEM, "no memory for a transaction; free some, then try again");
-    hark_err err = undoable ? set_savepoint(s, ei) : HARK_OK;
+    hark_err err = hk_pg_units_flush(s, ei);
+    if (!err && undoable)
+        err = set_savepoint(s, ei);
     if (err)
         return err;
     hk_pg_statements *p = s->program;
     p->wrote = p->looked = p->deferred = p->out = p->gone = false;
-    s->tx = (hk_pg_closure){
-        .open = true, .savepoint = undoable, .until = until_ns, .now = s->now, .batch = s->batch.n};
-    return HARK_OK;
+    s->tx = (hk_pg_closure){.open = true,
+                            .savepoint = undoable,
+                            .until = until_ns,
+                            .log = s->log,
+                            .now = s->now,
+                            .batch = s->batch.n};
+    return s->w.in_tx ? hk_pg_tx_note(s, hk_pg_for_closure(s, ei), ei) : HARK_OK;
 }
 
 static hark_err may_stay(hark_store *s, hark_errinfo *ei)
@@ -274,10 +282,12 @@ static hark_err back_to_savepoint(hark_store *s, hark_errinfo *ei)
 static hark_err undo(hark_store *s, hark_store_fate *ret, hark_errinfo *ei)
 {
     hark_err err = HARK_OK;
-    if (s->tx.savepoint)
+    if (s->tx.savepoint) {
         err = back_to_savepoint(s, ei);
-    else if (s->tx.wrote)
+        s->log = s->tx.log; /* the server undoes locks, too */
+    } else if (s->tx.wrote) {
         *ret = HARK_STORE_AGAIN;
+    }
     if (s->batch.n > s->tx.batch)
         hk_pg_batch_back(&s->batch, s->tx.batch);
     s->now = s->tx.now;

@@ -1,12 +1,12 @@
 /* types: which types of the log does a pattern match? The table of versions has them all, also those whose last event was
- * removed. */
+ * removed: its rows only become more. So what a connection knows of it is right for as long as they are as many. */
 #include "store/postgres/store_i.h"
 
 #include <string.h>
 
-static const hk_pg_sql list = {
-    "types", "SELECT l.last, v.type FROM @log l LEFT JOIN (SELECT DISTINCT type FROM @versions) v "
-             "ON true"};
+static const hk_pg_sql list = {"types", "SELECT l.last, v.type, " HK_PG_KINDS
+                                        " FROM @log l LEFT JOIN (SELECT DISTINCT type "
+                                        "FROM @versions) v ON true"};
 
 static hark_err match(const PGresult *r, const char *pattern, hk_pg_array *ret, bool *ret_all,
                       hark_errinfo *ei)
@@ -38,11 +38,29 @@ hark_err hk_pg_types_at(hk_pg *c, const char *pattern, hk_pg_array *ret, bool *r
     if (!pattern)
         return HARK_OK;
     hark_err err = hk_pg_run(c, &list, NULL, &r, "reading the types", ei);
-    if (!err) {
-        *ret_last = (uint64_t)hk_pg_get_int(r, 0, 0);
-        err = match(r, pattern, ret, ret_all, ei);
+    if (err)
+        return err;
+    PQclear(c->types);
+    c->types = r;
+    *ret_last = (uint64_t)hk_pg_get_int(r, 0, 0);
+    return match(r, pattern, ret, ret_all, ei);
+}
+
+hark_err hk_pg_types_known(hk_pg *c, const char *pattern, hk_pg_array *ret, bool *ret_all,
+                           int64_t *ret_kinds, hark_errinfo *ei)
+{
+    uint64_t last;
+    *ret_kinds = -1;
+    hark_err err = HARK_OK;
+    if (!pattern || !c->types) {
+        err = hk_pg_types_at(c, pattern, ret, ret_all, &last, ei);
+    } else {
+        ret->kind = HK_PG_TEXT;
+        hk_pg_array_clear(ret);
+        err = match(c->types, pattern, ret, ret_all, ei);
     }
-    PQclear(r);
+    if (!err && pattern)
+        *ret_kinds = hk_pg_get_int(c->types, 0, 2);
     return err;
 }
 

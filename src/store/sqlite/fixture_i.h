@@ -16,6 +16,8 @@
 
 #define OPS hk_store_sqlite
 
+#define NO_SHARE ((hark_store_owned){0}) /* of an ack: the log is one process's */
+
 typedef struct fixture {
     char dir[64];
     char path[96];

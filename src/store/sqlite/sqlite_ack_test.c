@@ -13,7 +13,7 @@
 static void ack(fixture *f, const hark_store_consumer *c, uint64_t seq)
 {
     begin(f);
-    assert_ok(f, OPS.ack(f->store, c->ret_id, c->ret_generation, seq, &f->ei));
+    assert_ok(f, OPS.ack(f->store, c->ret_id, c->ret_generation, NO_SHARE, seq, &f->ei));
     commit(f);
 }
 
@@ -89,14 +89,14 @@ static void test_an_ack_comes_and_goes_with_its_group_and_its_savepoint(void **s
     fixture *f = *state;
     hark_store_consumer c = five(f);
     begin(f);
-    assert_ok(f, OPS.ack(f->store, c.ret_id, 1, 2, &f->ei));
+    assert_ok(f, OPS.ack(f->store, c.ret_id, 1, NO_SHARE, 2, &f->ei));
     OPS.rollback(f->store);
     assert_state(f, true, "0 |");
     begin(f);
     assert_ok(f, hk_conn_exec(&f->store->conn, "SAVEPOINT x", "testing", &f->ei));
-    assert_ok(f, OPS.ack(f->store, c.ret_id, 1, 2, &f->ei));
+    assert_ok(f, OPS.ack(f->store, c.ret_id, 1, NO_SHARE, 2, &f->ei));
     assert_ok(f, hk_conn_exec(&f->store->conn, "ROLLBACK TO x; RELEASE x", "testing", &f->ei));
-    assert_ok(f, OPS.ack(f->store, c.ret_id, 1, 3, &f->ei));
+    assert_ok(f, OPS.ack(f->store, c.ret_id, 1, NO_SHARE, 3, &f->ei));
     commit(f);
     assert_state(f, true, "0 3-3 |");
     hark_store_consumer_clear(&c);
@@ -109,10 +109,10 @@ static void test_an_ack_of_another_generation_is_stale(void **state)
     hark_store_reset r = {.size = sizeof r, .consumer = c.ret_id, .start = FIRST};
     begin(f);
     assert_ok(f, OPS.consumer_reset(f->store, &r, &f->ei));
-    assert_err(f, HARK_ESTALE, OPS.ack(f->store, c.ret_id, 1, 2, &f->ei));
+    assert_err(f, HARK_ESTALE, OPS.ack(f->store, c.ret_id, 1, NO_SHARE, 2, &f->ei));
     assert_says(f, "sequence 2");
-    assert_err(f, HARK_ESTALE, OPS.ack(f->store, 77, 1, 2, &f->ei));
-    assert_ok(f, OPS.ack(f->store, c.ret_id, 2, 4, &f->ei)); /* the group goes on */
+    assert_err(f, HARK_ESTALE, OPS.ack(f->store, 77, 1, NO_SHARE, 2, &f->ei));
+    assert_ok(f, OPS.ack(f->store, c.ret_id, 2, NO_SHARE, 4, &f->ei)); /* the group goes on */
     commit(f);
     assert_state(f, true, "0 4-4 |");
     hark_store_consumer_clear(&c);
@@ -124,9 +124,9 @@ static void test_a_second_ack_is_stale(void **state)
     hark_store_consumer c = five(f);
     ack(f, &c, 2);
     begin(f);
-    assert_err(f, HARK_ESTALE, OPS.ack(f->store, c.ret_id, 1, 2, &f->ei));
+    assert_err(f, HARK_ESTALE, OPS.ack(f->store, c.ret_id, 1, NO_SHARE, 2, &f->ei));
     assert_says(f, "has settled it");
-    assert_ok(f, OPS.ack(f->store, c.ret_id, 1, 3, &f->ei));
+    assert_ok(f, OPS.ack(f->store, c.ret_id, 1, NO_SHARE, 3, &f->ei));
     commit(f);
     assert_state(f, true, "0 2-3 |");
     hark_store_consumer_clear(&c);

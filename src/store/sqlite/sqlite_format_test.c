@@ -388,7 +388,7 @@ static void write_ack(fixture *f)
     hark_store_consumer c = {
         .size = sizeof c, .name = "tx", .pattern = "**", .policy = "golden", .start = 1};
     assert_ok(f, OPS.consumer_open(f->store, &c, &f->ei));
-    assert_ok(f, OPS.ack(f->store, c.ret_id, 1, 2, &f->ei));
+    assert_ok(f, OPS.ack(f->store, c.ret_id, 1, NO_SHARE, 2, &f->ei));
     hark_store_consumer_clear(&c);
 }
 

@@ -234,7 +234,7 @@ static void test_the_stores_own_calls_are_not_denied(void **state)
     assert_ok(f, OPS.keep(f->store, "k", "v", 1, 100, 50, &f->ei));
     assert_ok(f, OPS.kept(f->store, "k", 60, &data, &len, &f->ei));
     free(data);
-    assert_ok(f, OPS.ack(f->store, c.ret_id, c.ret_generation, 3, &f->ei));
+    assert_ok(f, OPS.ack(f->store, c.ret_id, c.ret_generation, NO_SHARE, 3, &f->ei));
     assert_err(f, HARK_EDENIED, run(f, "SELECT * FROM hark_events"));
     tx_keep(f);
     commit(f);

@@ -313,8 +313,8 @@ hark_err hk_sqlite_tx_run(hark_store *s, const char *sql, const hark_value *args
 void *hk_sqlite_tx_native(hark_store *s);
 /* What is called both inside and outside of closures. */
 hark_err hk_sqlite_tx_append(hark_store *s, hark_store_append *items, size_t n, hark_errinfo *ei);
-hark_err hk_sqlite_tx_ack(hark_store *s, uint64_t consumer, uint64_t generation, uint64_t sequence,
-                          hark_errinfo *ei);
+hark_err hk_sqlite_tx_ack(hark_store *s, uint64_t consumer, uint64_t generation,
+                          hark_store_owned of, uint64_t sequence, hark_errinfo *ei);
 hark_err hk_sqlite_tx_schedule_add(hark_store *s, hark_store_schedule *sch, uint64_t *ret_sequence,
                                    bool *ret_duplicate, hark_errinfo *ei);
 hark_err hk_sqlite_tx_schedule_drop(hark_store *s, uint64_t id, hark_errinfo *ei);

@@ -126,11 +126,12 @@ hark_err hk_sqlite_tx_append(hark_store *s, hark_store_append *items, size_t n, 
     return leave(s, err, ei);
 }
 
-hark_err hk_sqlite_tx_ack(hark_store *s, uint64_t consumer, uint64_t generation, uint64_t sequence,
-                          hark_errinfo *ei)
+hark_err hk_sqlite_tx_ack(hark_store *s, uint64_t consumer, uint64_t generation,
+                          hark_store_owned of, uint64_t sequence, hark_errinfo *ei)
 {
     hark_errinfo own;
     hark_err err;
+    (void)of; /* the log is this process's alone */
     if (!s->tx.open)
         return hk_sqlite_ack(s, consumer, generation, sequence, ei);
     ei = ei ? ei : &own;
