@@ -125,7 +125,7 @@ static hark_err is_from_there(mover *m, const hark_event *e, bool scheduled, boo
     stray wanted = {.key = key_of(e)};
     if (!wanted.key)
         return HARK_ENOMEM;
-    stray *s = bsearch(&wanted, m->strays, m->n_strays, sizeof wanted, by_key);
+    stray *s = m->n_strays ? bsearch(&wanted, m->strays, m->n_strays, sizeof wanted, by_key) : NULL;
     bool same = s && !scheduled && s->digest && s->digest == digest_of(e);
     if (s)
         s->known |= scheduled || !s->digest || same;

@@ -408,8 +408,8 @@ typedef struct hark_store_claim {
     uint64_t token;
     uint64_t floor, highest;
     /* Deliveries above `claimed` do not start before a save has raised it. `shares` has set it somewhat above
-     * what was delivered before. What is not settled up to `suspect` may have been running when the last owner died, stopped or lost
-     * the share; 0 = the share was given up in order. It is on record (HARK_ROW_COUNTS, or the row it has, with an
+     * what was delivered before. What is not settled up to `suspect` may have been running when an owner died, stopped or lost
+     * the share; also if later ones gave it up in order, since none of them need have run it. 0 = all gave it up in order. It is on record (HARK_ROW_COUNTS, or the row it has, with an
      * interruption more) before it runs again: so what kills its process does not do so for ever. */
     uint64_t claimed, suspect;
     hark_store_range *settled;

@@ -115,6 +115,7 @@ static const struct {
     {86, "marks of what did not run stay when its share leaves"},
     {87, "what was interrupted often runs beside others"},
     {88, "others start before it is on record that what would run alone does not"},
+    {89, "a share given up in order forgets what had killed an owner before"},
 };
 enum { FIRST_OF_SHARES = 63 }; /* those from here on are looked for in the world of shares */
 

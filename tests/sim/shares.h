@@ -29,8 +29,9 @@ typedef struct shr_event {
     bool poison;                 /* its handler kills its process */
     int64_t interrupted;         /* what its row said when its share was claimed */
     bool suspect, suspect_saved; /* it has not ended in order since then; as committed */
-    size_t crashes, free_runs;   /* free: when it was no suspect */
-    size_t foreign;              /* interruptions for which nobody's handler is to blame */
+    bool killed; /* it has killed the owner of its share, and not ended in order since */
+    size_t crashes, free_runs; /* free: when it was no suspect */
+    size_t foreign;            /* interruptions for which nobody's handler is to blame */
     int64_t not_before;
     bool unheard;      /* what is committed of it is perhaps not known to its core */
     uint64_t known_to; /* by which right its share's core has it */
@@ -155,7 +156,7 @@ bool store_settled(const shr_world *x, uint64_t seq);
 /* shares_audit.c */
 bool shr_holds(const shr_world *x, const shr_process *p, hark_store_owned of);
 void shr_audit_claim(shr_world *x, uint32_t share);
-void shr_audit_crash(shr_world *x, uint64_t seq);
+void shr_audit_crash(shr_world *x, const shr_process *p, uint64_t seq);
 void shr_audit_release(shr_world *x, const shr_process *p, uint32_t share);
 void shr_audit_start(shr_world *x, const shr_process *p, const hk_started *s, hark_store_owned of);
 void shr_audit_settle(shr_world *x, uint64_t seq, hark_verdict asked, hark_verdict came);

@@ -85,7 +85,7 @@ static void audit_record(shr_world *x, const shr_process *p, uint64_t seq)
     e->free_runs += !e->suspect;
     if (seq > x->store.shares[e->share].claimed)
         sim_fail(&x->w, "%llu starts, and no claim of its share says so", S(seq));
-    if (e->suspect && (!r->there || r->row.interruptions != e->interrupted + 1))
+    if ((e->suspect || e->killed) && (!r->there || r->row.interruptions != e->interrupted + 1))
         sim_fail(&x->w, "%llu may have killed its last process, and starts without a mark", S(seq));
     for (size_t i = 0; i < p->n_running; i++) {
         const shr_running *o = &p->running[i];
@@ -99,9 +99,10 @@ static void audit_record(shr_world *x, const shr_process *p, uint64_t seq)
             sim_fail(&x->w, "%llu starts, and %llu, which runs alone, has a mark", S(seq), S(i));
 }
 
-void shr_audit_crash(shr_world *x, uint64_t seq)
+void shr_audit_crash(shr_world *x, const shr_process *p, uint64_t seq)
 {
     shr_event *e = &x->events[seq];
+    e->killed |= x->store.shares[e->share].owner == p->id;
     if (++e->crashes > (size_t)x->opts.max_interruptions + e->free_runs)
         sim_fail(&x->w, "%llu has killed %zu processes", S(seq), e->crashes);
 }
@@ -219,7 +220,7 @@ void shr_audit_start(shr_world *x, const shr_process *p, const hk_started *s, ha
 void shr_audit_settle(shr_world *x, uint64_t seq, hark_verdict asked, hark_verdict came)
 {
     sim_truth *t = &x->events[seq].now;
-    x->events[seq].suspect = false;
+    x->events[seq].suspect = x->events[seq].killed = false;
     t->attempts += asked != HARK_ACK;
     t->end = came == HARK_ACK ? SIM_ACKED : came == HARK_REJECT ? SIM_DYING : SIM_OPEN;
 }

@@ -367,7 +367,7 @@ static void expire(shr_world *x, shr_process *p)
 static void crash(shr_world *x, shr_process *p, uint64_t seq)
 {
     sim_say(&x->w, "process %llu dies of %llu", (unsigned long long)p->id, (unsigned long long)seq);
-    shr_audit_crash(x, seq);
+    shr_audit_crash(x, p, seq);
     if (p->flight && sim_chance(&x->w, 2))
         shr_commit(x, p, true);
     store_poisoned(x, p);

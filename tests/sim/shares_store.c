@@ -83,12 +83,14 @@ void store_poisoned(shr_world *x, const shr_process *p)
         x->store.shares[i].poisoned |= x->store.shares[i].owner == p->id;
 }
 
-/* The next owner does not know what the last one ran of it, unless that has given it up. */
+/* The next owner does not know what the last one ran of it, unless that has given it up; and then not what that, in its
+ * turn, had not come to. */
 static hk_reach reach(shr_world *x, shr_share *s)
 {
     uint64_t known = s->highest > s->floor ? s->highest : s->floor;
     uint64_t ahead = known + x->opts.claim_ahead;
-    s->suspect = s->claimed < x->visible ? s->claimed : x->visible;
+    uint64_t suspect = s->claimed < x->visible ? s->claimed : x->visible;
+    s->suspect = suspect > s->suspect || hk_planted == 89 ? suspect : s->suspect;
     s->claimed = s->claimed > ahead ? s->claimed : ahead;
     return (hk_reach){.claimed = s->claimed, .suspect = s->suspect};
 }
@@ -214,7 +216,7 @@ void store_redrive(shr_world *x, uint64_t seq)
     e->redriven = true;
     e->effects = 0;
     e->known_to = 0;
-    e->suspect = e->suspect_saved = false;
+    e->suspect = e->suspect_saved = e->killed = false;
     e->interrupted = 0;
     e->crashes = e->free_runs = e->foreign = 0;
     for (size_t i = 0; i < x->n_processes; i++) {

@@ -26,7 +26,7 @@ static const hk_pg_sql set_rerun = {
 static const hk_pg_sql set_place = {
     "admin_reset_shares",
     "UPDATE @shares SET owner = NULL, token = token + 1, floor = $2::int8, highest = $3::int8, "
-    "settled = NULL, claimed = 0 WHERE consumer_id = $1::int8"};
+    "settled = NULL, claimed = 0, suspect = 0 WHERE consumer_id = $1::int8"};
 static const hk_pg_sql rerun_end = {
     "admin_rerun_end",
     "UPDATE @consumers SET rerun_id = NULL, rerun_from = 0, rerun_upto = 0, rerun_rate = 0, "

@@ -11,14 +11,14 @@ enum { CLAIM_AHEAD = 4096 }; /* sequences above what was delivered that may star
  * last owner's is under way. */
 static const hk_pg_sql claim = {
     "claim",
-    "WITH x AS MATERIALIZED (SELECT share, claimed FROM @shares WHERE consumer_id = $1::int8 AND "
+    "WITH x AS MATERIALIZED (SELECT share FROM @shares WHERE consumer_id = $1::int8 AND "
     "share = ANY($3::int8[]) ORDER BY share FOR NO KEY UPDATE SKIP LOCKED), t AS MATERIALIZED "
     "(SELECT (l.epoch + ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, "
     "8))::bit(32)::int8) << 32 AS low, l.last FROM @log l) UPDATE @shares h SET owner = $2::int8, "
     "token = greatest(h.token + 1, t.low), claimed = greatest(h.claimed, h.floor + $4::int8, "
-    "h.highest + $4::int8) FROM x, t WHERE h.consumer_id = $1::int8 AND h.share = x.share "
-    "RETURNING h.share, h.token, "
-    "h.floor, h.highest, h.settled, h.claimed, least(x.claimed, t.last)"};
+    "h.highest + $4::int8), suspect = greatest(h.suspect, "
+    "least(h.claimed, t.last)) FROM x, t WHERE h.consumer_id = $1::int8 AND h.share = x.share "
+    "RETURNING h.share, h.token, h.floor, h.highest, h.settled, h.claimed, h.suspect"};
 enum { C_SHARE, C_TOKEN, C_FLOOR, C_HIGHEST, C_SETTLED, C_CLAIMED, C_SUSPECT };
 static const hk_pg_sql rows = {
     "claim_rows", "SELECT share, " HK_PG_DELIVERY " FROM @deliveries WHERE consumer_id "

@@ -65,6 +65,7 @@ const char hk_pg_ledger_tables[] =
     /* a consumer's part of the log by keys (hark_store_share_of), and whose it is: see shares.c */
     "CREATE TABLE @shares(consumer_id int8, share int4, owner int8, token int8 NOT NULL, "
     "floor int8 NOT NULL, highest int8 NOT NULL, settled bytea, claimed int8 NOT NULL DEFAULT 0, "
+    "suspect int8 NOT NULL DEFAULT 0, "
     "PRIMARY KEY(consumer_id, share)) "
     "WITH (fillfactor = 40);"
     /* the processes that have a consumer open */

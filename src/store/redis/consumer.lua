@@ -1,9 +1,9 @@
 -- consumer.lua: consumers: `cn`, ids by name; `c:ID`, how one is registered; `h:ID`, its shares: owner,
--- token, claimed, floor, highest, settled set; `r:ID:SHARE`, open rows by sequence; `a:ID`, the attempts at
--- each sequence. `letters` and `redriven` in `c:ID` count its dead letters by state.
+-- token, claimed, suspect, floor, highest, settled set; `r:ID:SHARE`, open rows by sequence; `a:ID`, the
+-- attempts at each sequence. `letters` and `redriven` in `c:ID` count its dead letters by state.
 
 local RETRY, PARKED, DEAD, SETTLED = '1', '3', '4', '6'
-local H_OWNER, H_TOKEN, H_CLAIMED, H_FLOOR, H_HIGHEST, H_SETTLED = 1, 2, 3, 4, 5, 6
+local H_OWNER, H_TOKEN, H_CLAIMED, H_SUSPECT, H_FLOOR, H_HIGHEST, H_SETTLED = 1, 2, 3, 4, 5, 6, 7
 local START_NOW, START_FIRST, START_SEQUENCE, START_TIME = '0', '1', '2', '3'
 
 local function share_of(id, share)
@@ -69,7 +69,7 @@ local function register(name, pattern, policy, floor_at, created, shares)
     set(c, 'paused', '0')
     set(c, 'created', created)
     for i = 0, tonumber(shares) - 1 do
-        set_share(id, num(i), {false, '0', '0', num(floor_at), num(floor_at), ''})
+        set_share(id, num(i), {false, '0', '0', '0', num(floor_at), num(floor_at), ''})
     end
     return id
 end
@@ -148,7 +148,7 @@ local function clear(id, floor_at, high)
     for i = 0, get_number(c, 'shares') - 1 do
         local h = share_of(id, num(i))
         wipe('r:' .. id .. ':' .. i)
-        set_share(id, num(i), {false, h[H_TOKEN], '0', num(floor_at), num(high), ''})
+        set_share(id, num(i), {false, h[H_TOKEN], '0', '0', num(floor_at), num(high), ''})
     end
     if get_number(c, 'redriven') > 0 then
         local redriven = get_all('lt')

@@ -84,7 +84,7 @@ function op.save()
         return {num(ESTALE)}
     end
     claimed = math.max(claimed, tonumber(h[H_CLAIMED]))
-    set_share(id, share, {h[H_OWNER], token, num(claimed), low, high, settled})
+    set_share(id, share, {h[H_OWNER], token, num(claimed), h[H_SUSPECT], low, high, settled})
     for i = drop_at + 1, drop_at + n_drop do
         -- what is stale may have been redriven since the share was claimed
         if i > drop_at + n_stale or (fields(get(r, ARGV[i]) or '', 1))[1] ~= RETRY then

@@ -74,7 +74,7 @@ local function give_to(id, share, h, owner)
     set_share(id, share, h)
 end
 
--- Given up in order: nothing of it runs, and all is saved.
+-- Given up in order: nothing of it runs, and all is saved. What was suspect before, and has not run since, still is.
 local function take_back(id, share, h)
     h[H_CLAIMED] = '0'
     give_to(id, share, h, false)
@@ -126,8 +126,8 @@ local function describe_owned(id, own)
     return join(list)
 end
 
--- Of each: share, token, how far its deliveries may start, how far they may have been running when it was not given up
--- in order; its state.
+-- Of each: share, token, how far its deliveries may start, how far they may have been running when an owner did not
+-- give it up in order; its state.
 local CLAIM_AHEAD = 4096
 local function claim(id, free, n)
     local list, taken, last = {}, {}, log_last()
@@ -135,10 +135,11 @@ local function claim(id, free, n)
         local share = free[i]
         local h = share_of(id, share)
         local before = tonumber(h[H_CLAIMED])
+        h[H_SUSPECT] = num(math.max(tonumber(h[H_SUSPECT]), math.min(before, last)))
         h[H_CLAIMED] = num(math.max(before, math.max(tonumber(h[H_FLOOR]), tonumber(h[H_HIGHEST])) + CLAIM_AHEAD))
         give_to(id, share, h, me)
         taken[share] = true
-        list[#list + 1] = join({share, h[H_TOKEN], h[H_CLAIMED], num(math.min(before, last)),
+        list[#list + 1] = join({share, h[H_TOKEN], h[H_CLAIMED], h[H_SUSPECT],
             h[H_FLOOR], h[H_HIGHEST], h[H_SETTLED], rows_text(id, share)})
     end
     return join(list), taken

@@ -25,7 +25,7 @@ static hark_err take_share(hk_rs_trimming *w, const redisReply *field, const red
     if (err)
         return err;
     hk_wire stored = hk_wire_of((hk_text){value->str, value->len});
-    for (size_t i = 0; i < 3; i++) /* owner, token, claimed: not of its state */
+    for (size_t i = 0; i < 4; i++) /* owner, token, claimed, suspect: not of its state */
         (void)hk_wire_next(&stored);
     hk_buf_add(&list, stored.p, (size_t)(stored.end - stored.p));
     hk_buf all = {0};
