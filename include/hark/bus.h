@@ -509,8 +509,8 @@ typedef struct hark_settle_opts {
  * Ownership: takes *d and clears it, also on error.
  * Threads: any.
  * Blocks: no.
- * Errors: HARK_EINVAL, HARK_ESTALE (timed out or reset meanwhile), HARK_ECLOSED (the event will come
- * again). */
+ * Errors: HARK_EINVAL, HARK_ESTALE (timed out, reset, or another process's meanwhile), HARK_ECLOSED (the
+ * event will come again). */
 HARK_API HARK_MUST hark_err hark_settle(hark_delivery **d, const hark_settle_opts *opts);
 
 /* Publishes from a delivery: correlationid and causationid are stamped, and the id, unless given,

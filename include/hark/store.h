@@ -652,7 +652,8 @@ typedef struct hark_store_ops {
 } hark_store_ops;
 
 /* The share that an event belongs to, of a consumer with n of them: by its key, which all processes and versions
- * must agree on, or, when it has none, by its sequence. SipHash-2-4 (Aumasson, Bernstein, 2012) with a key of zeroes, modulo n.
+ * must agree on, or, when it has none, by its sequence. The first 8 bytes, little-endian, of SipHash-2-4
+ * with 128-bit output (Aumasson, Bernstein, 2012) and a key of zeroes, modulo n.
  * Ownership: none.
  * Threads: any.
  * Blocks: no.
